@@ -1,0 +1,1 @@
+"""Records → decision: profiles of the three places, candidates with their costs, the choice."""
