@@ -10,11 +10,11 @@ raw      the input as it is (or deflated)       nothing            whole model
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import final
 
 
-class Route(str, Enum):
+class Route(StrEnum):
     """Which parts run where."""
 
     LOCAL = "local"
@@ -88,11 +88,11 @@ class Cost:
 
     @property
     def interval_s(self) -> float:
-        """Time between two answers when requests follow without a gap: the slowest stage.
+        """Least time between two answers when requests follow without a gap.
 
-        Device, uplink, cloud and downlink work at the same time on different requests; the
-        propagation half of a round trip does not hold up the next one, and is not in here only
-        as far as `send` and `reply` hold it, so this is on the safe side.
+        Device, uplink, cloud and downlink work on different requests at the same time, so the
+        slowest of them sets the pace. `send` and `reply` hold half a round trip each, which would
+        overlap too: the true interval is this or less.
         """
         stages = (self.device_s, self.send.seconds, self.tail.seconds, self.reply.seconds)
         return max(stages)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import StrEnum
 from typing import final
 
 from narrows.errors import ConfigError
 
 
-class Objective(str, Enum):
+class Objective(StrEnum):
     """What is made best among the candidates that keep to the constraints."""
 
     ACCURACY = "accuracy"

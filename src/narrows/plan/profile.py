@@ -19,8 +19,8 @@ from typing import ClassVar, TypeVar, final
 
 from narrows.config import read_json
 from narrows.errors import ConfigError
+from narrows.measure.profiling import OperatorRates
 
-OperatorRates = Mapping[str, float]
 P = TypeVar("P", "Device", "Link", "Cloud")
 
 
