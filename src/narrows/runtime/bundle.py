@@ -1,0 +1,262 @@
+"""What is deployed: a folder that holds together, or an error that says what does not.
+
+    bundle/
+    ├── manifest.json          what the parts are and how they fit; hashes of all of them
+    ├── head.onnx              input → symbols, check          (split route)
+    ├── tail.onnx              symbols → the model's outputs   (split route)
+    ├── tables.safetensors     the coder's integers            (split route)
+    └── model.onnx             the whole model: device's local route, cloud's own
+
+Device and cloud hold the same folder. Its id, the first four bytes of the manifest's hash, is in
+every frame, so two sides with different bundles find out at the first one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+import onnx
+import onnxruntime
+import safetensors.numpy
+
+from narrows import config
+from narrows.coding.base import Table
+from narrows.errors import BundleError, NarrowsError, StorageError
+from narrows.files import storage_error, write_atomic
+from narrows.graph import checks
+from narrows.runtime.frame import ID_BYTES
+from narrows.runtime.manifest import HEAD, MODEL, TABLES, TAIL, Manifest, Part, Tensor
+from narrows.runtime.network import Network
+
+MANIFEST: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 1 << 19
+MAX_TABLES_BYTES: Final = 1 << 26
+
+SYMBOLS: Final = "symbols"
+CHECK: Final = "check"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle whose parts were all there, whole and as its manifest says.
+
+    Args:
+        path: Its folder.
+        manifest: What it says of itself.
+        id: First four bytes of the manifest's hash.
+        table: The coder's table; empty where there is none.
+    """
+
+    path: Path
+    manifest: Manifest
+    id: bytes
+    table: Table
+
+    def head(self, *, threads: int = 1) -> Network:
+        """Input to symbols and check.
+
+        Raises:
+            BundleError: The bundle has no head, or it does not fit the manifest.
+        """
+        outputs = (self._symbols(), Tensor(name=CHECK, shape=(), dtype="float32"))
+        return self._network(HEAD, self.manifest.input, outputs, threads)
+
+    def tail(self, *, threads: int = 1) -> Network:
+        """Symbols to the model's outputs.
+
+        Raises:
+            BundleError: The bundle has no tail, or it does not fit the manifest.
+        """
+        return self._network(TAIL, self._symbols(), self.manifest.outputs, threads)
+
+    def model(self, *, threads: int = 1) -> Network:
+        """The whole model.
+
+        Raises:
+            BundleError: The bundle was written without it, or it does not fit the manifest.
+        """
+        return self._network(MODEL, self.manifest.input, self.manifest.outputs, threads)
+
+    def _symbols(self) -> Tensor:
+        place = self.manifest.split
+        if place is None:
+            msg = f"{self.path} has no head and tail: it is for {self.manifest.route.value}"
+            raise BundleError(msg)
+        return Tensor(name=SYMBOLS, shape=place.symbol_shape, dtype="int32")
+
+    def _network(
+        self, file: str, input: Tensor, outputs: tuple[Tensor, ...], threads: int
+    ) -> Network:
+        part = next((part for part in self.manifest.parts if part.file == file), None)
+        if part is None:
+            msg = f"{self.path} has no {file}: deploy again with that part"
+            raise BundleError(msg)
+        try:
+            data = _part_bytes(self.path, part)
+            proto = checks.parse(data, where=str(self.path / file))
+            del data
+            optimise = self.manifest.optimise
+            return Network(proto, input=input, outputs=outputs, threads=threads, optimise=optimise)
+        except BundleError:
+            raise
+        except NarrowsError as error:
+            msg = f"{self.path / file} cannot be used: {error}"
+            raise BundleError(msg) from None
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and check that every part is there, whole and unchanged.
+
+    The networks themselves are loaded when they are asked for: a device needs no tail.
+
+    Raises:
+        BundleError: It is not a bundle, or not whole; the message names the part.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not file.is_file():
+        msg = f"{path} is not a bundle: it has no {MANIFEST}; `narrows deploy` writes one"
+        raise BundleError(msg)
+    try:
+        data = file.read_bytes() if file.stat().st_size <= MAX_MANIFEST_BYTES else None
+        manifest = None if data is None else config.read_json(file, Manifest)
+    except (OSError, NarrowsError) as error:
+        msg = f"cannot use the bundle {path}: {error}"
+        raise BundleError(msg) from None
+    if data is None or manifest is None:
+        msg = f"{file} is above {MAX_MANIFEST_BYTES} bytes: it is not a manifest"
+        raise BundleError(msg)
+    table: Table = {}
+    for part in manifest.parts:
+        if part.file == TABLES:
+            table = _read_tables(_part_bytes(path, part), path / TABLES)
+        else:
+            _part_bytes(path, part, keep=False)
+    return Bundle(path=path, manifest=manifest, id=_id(data), table=table)
+
+
+def _id(manifest: bytes) -> bytes:
+    return hashlib.sha256(manifest).digest()[:ID_BYTES]
+
+
+def _part_bytes(folder: Path, part: Part, *, keep: bool = True) -> bytes:
+    """A part's bytes, checked; nothing but the check where they are not kept."""
+    file, digest, pieces, found = folder / part.file, hashlib.sha256(), [], 0
+    try:
+        size = file.stat().st_size
+        if size == part.size_bytes and file.is_file():
+            with file.open("rb") as source:
+                while piece := source.read(1 << 20):
+                    digest.update(piece)
+                    found += len(piece)
+                    if found > part.size_bytes:
+                        break
+                    if keep:
+                        pieces.append(piece)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}; the bundle is not whole, deploy it again"
+        raise BundleError(msg) from None
+    if found != part.size_bytes or digest.hexdigest() != part.sha256:
+        msg = f"{file} ({size} bytes) is not what the manifest says: copy the bundle again"
+        raise BundleError(msg)
+    return b"".join(pieces)
+
+
+def _read_tables(data: bytes, file: Path) -> Table:
+    if len(data) > MAX_TABLES_BYTES:
+        msg = f"{file} has {len(data)} bytes; tables have at most {MAX_TABLES_BYTES}"
+        raise BundleError(msg)
+    try:
+        table = safetensors.numpy.load(data)
+    except Exception as error:  # its own class, and KeyError for types numpy lacks
+        msg = f"{file} does not hold tables: {error}"
+        raise BundleError(msg) from None
+    for name, array in table.items():
+        if array.dtype.kind not in "iu":
+            msg = f"{file}: table {name!r} is {array.dtype}; tables hold integers only"
+            raise BundleError(msg)
+    return table
+
+
+def write_parts(
+    path: str | Path,
+    manifest: Mapping[str, object],
+    *,
+    protos: Mapping[str, onnx.ModelProto],
+    table: Table,
+    replace: bool = False,
+) -> Bundle:
+    """Write a bundle's folder, whole or not at all, and read it back.
+
+    `narrows.runtime.assemble` says what goes in; this writes it.
+
+    Args:
+        path: The folder to make.
+        manifest: Fields of `Manifest` but `parts` and `onnxruntime`.
+        protos: Parts by file name.
+        table: The coder's table; empty for none.
+        replace: Whether a bundle already there gives way.
+
+    Raises:
+        BundleError: There is something at `path`, or the parts do not fit together.
+        StorageError: The disk is full or the path cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    if path.exists() and not (replace and (path / MANIFEST).is_file()):
+        what = "a bundle: pass replace" if (path / MANIFEST).is_file() else "not a bundle: move it"
+        msg = f"cannot write a bundle to {path}: there is {what}, or choose another folder"
+        raise BundleError(msg)
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        _fill(temporary, manifest, protos, table)
+        read_bundle(temporary)
+        _swap(temporary, path)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise storage_error(path, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return read_bundle(path)
+
+
+def _fill(
+    folder: Path,
+    manifest: Mapping[str, object],
+    protos: Mapping[str, onnx.ModelProto],
+    table: Table,
+) -> None:
+    folder.mkdir()
+    parts = []
+    arrays = {name: np.ascontiguousarray(array) for name, array in table.items()}
+    for file, proto in (*protos.items(), *([(TABLES, None)] if arrays else [])):
+        data = safetensors.numpy.save(arrays) if proto is None else proto.SerializeToString()
+        write_atomic(folder / file, data)
+        digest = hashlib.sha256(data).hexdigest()
+        parts.append(Part(file=file, sha256=digest, size_bytes=len(data)))
+    version = onnxruntime.__version__
+    whole = Manifest(**manifest, onnxruntime=version, parts=tuple(parts))  # type: ignore[arg-type]
+    config.write_json(folder / MANIFEST, whole)
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    """Put a finished folder in place; an older bundle is moved aside first and then removed."""
+    if not path.exists():
+        temporary.rename(path)
+        return
+    older = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.old")
+    path.rename(older)
+    try:
+        temporary.rename(path)
+    except OSError:
+        older.rename(path)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
