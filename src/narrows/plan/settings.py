@@ -1,0 +1,121 @@
+"""What a plan tries: which cuts, rates and codecs, on how many examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, final
+
+from narrows.errors import PlanError
+
+QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        "jpeg": (20, 40, 60, 75, 90),
+        "webp": (10, 30, 55, 75, 90),
+        "avif": (20, 35, 50, 65, 80),
+    }
+)
+CODERS: Final = ("ans", "huffman")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a plan tries. The defaults are what `narrows plan` does without options.
+
+    Args:
+        cuts: "auto" (those no other cut dominates), "auto:20" (those, then the smallest others
+            until there are 20), "all", or numbers and tensor names with commas between.
+        rates: Quantizer steps for each cut, each √2 times the one before.
+        blocks: Sides of the transform's blocks to try; the one that codes a cut in the fewest bits
+            is kept.
+        coders: Entropy coders; the symbols are the same, so a second one costs next to nothing.
+        threshold: Where a quantizer rounds up, in steps; 0.5 is plain rounding, above it zero gets
+            a wider bin, which saves more bytes than it costs in accuracy.
+        finest_share: The finest step over the root mean square of the transformed feature.
+        pictures: Picture formats tried as the honest alternative; none for arrays.
+        qualities: Picture format → qualities.
+        scales: Sides of the picture sent over its own side.
+        fit_examples: Examples of the fit set to use; None for all.
+        choose_examples: Examples of the choose set to use; None for all.
+        report_examples: Examples of the report set to use; None for all, 0 to leave it unread.
+        table_examples: Fit examples that coder tables are counted on.
+        screen_share: Share of the choose set every candidate is run on; what does not come near
+            the constraints or the frontier there is not run on the rest.
+        batch: Examples a batch.
+        threads: Threads that inference uses while planning.
+        moments_bytes: Most memory for the moments of all cuts together; more takes more passes.
+        tails_bytes: Most weights of tails held at once; more takes more passes.
+    """
+
+    cuts: str = "auto"
+    rates: int = 6
+    blocks: tuple[int, ...] = (1, 2)
+    coders: tuple[str, ...] = CODERS
+    threshold: float = 0.6
+    finest_share: float = 0.25
+    pictures: tuple[str, ...] = ("jpeg", "webp", "avif")
+    qualities: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(QUALITIES))
+    scales: tuple[float, ...] = (1.0, 0.75)
+    fit_examples: int | None = None
+    choose_examples: int | None = None
+    report_examples: int | None = None
+    table_examples: int = 128
+    screen_share: float = 0.25
+    batch: int = 8
+    threads: int = 1
+    moments_bytes: int = 2 << 30
+    tails_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be planned.
+
+        Raises:
+            PlanError: A number is out of its range, or a codec is unknown.
+        """
+        _check(self.rates >= 1, "rates", self.rates, "at least 1")
+        _check(bool(self.blocks) and min(self.blocks) >= 1, "blocks", self.blocks, "sides from 1")
+        _check(0 < self.screen_share <= 1, "screen_share", self.screen_share, "in (0, 1]")
+        _check(self.batch >= 1, "batch", self.batch, "at least 1")
+        _check(self.threads >= 1, "threads", self.threads, "at least 1")
+        _check(self.table_examples >= 1, "table_examples", self.table_examples, "at least 1")
+        _check(all(0 < s <= 1 for s in self.scales), "scales", self.scales, "in (0, 1]")
+        known = set(self.qualities)
+        _check(set(self.pictures) <= known, "pictures", self.pictures, f"some of {sorted(known)}")
+        _check(set(self.coders) <= set(CODERS), "coders", self.coders, f"some of {CODERS}")
+
+    @property
+    def step_shares(self) -> tuple[float, ...]:
+        """The steps over the feature's root mean square, rising."""
+        return tuple(self.finest_share * 2 ** (k / 2) for k in range(self.rates))
+
+
+def codec_settings(names: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Blocks and coders from names with commas between, e.g. "pca-ans,pca2-huffman".
+
+    Raises:
+        PlanError: A name is not one of a codec.
+
+    Example:
+        >>> codec_settings("pca-ans"), codec_settings("pca2-ans,pca2-huffman")
+        (((1, 2), ('ans',)), ((2,), ('ans', 'huffman')))
+    """
+    blocks: list[int] = []
+    coders: list[str] = []
+    for name in names.split(","):
+        transform, _, coder = name.strip().partition("-")
+        side = transform.removeprefix("pca")
+        known = transform.startswith("pca") and (not side or side.isdigit()) and coder in CODERS
+        if not known:
+            msg = f"no codec {name.strip()!r}: give pca-CODER or pcaBLOCK-CODER, CODER {CODERS}"
+            raise PlanError(msg)
+        blocks += [int(side)] if side else [1, 2]
+        coders.append(coder)
+    return tuple(sorted(set(blocks))), tuple(dict.fromkeys(coders))
+
+
+def _check(holds: bool, name: str, found: object, wanted: str) -> None:
+    if not holds:
+        msg = f"plan setting {name} is {found!r}: it must be {wanted}"
+        raise PlanError(msg)
