@@ -1,0 +1,211 @@
+"""ONNX file → checked model: one data input, a symbolic batch axis, every shape known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from narrows.errors import ModelError
+from narrows.graph import checks
+from narrows.graph.flow import Flow, needed, reads_of, trace
+from narrows.graph.ort import session
+from narrows.graph.probe import TensorInfo, probe, tensor_info
+
+__all__ = ["Model", "TensorInfo", "load", "session"]
+
+_CONSTANT_TYPES: Mapping[str, type[np.generic]] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+# Constants of masks and clips may be infinite; a weight may not.
+_MAY_BE_INFINITE = frozenset({"Add", "Where", "Pad", "Clip", "Min", "Max", "Expand", "Cast"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A checked model. Read it; do not change `proto`.
+
+    Args:
+        proto: The graph: functions inlined, constants as initializers, dead nodes gone.
+        input: The one data input.
+        outputs: The outputs in the model's order.
+        tensors: Every value that a node makes, and the input, by name.
+        flow: Who makes and reads which value.
+        digest: SHA-256 of `proto`, in hexadecimal.
+    """
+
+    proto: onnx.ModelProto
+    input: TensorInfo
+    outputs: tuple[TensorInfo, ...]
+    tensors: Mapping[str, TensorInfo]
+    flow: Flow
+    digest: str
+
+
+def load(
+    source: str | Path | onnx.ModelProto, *, input_shape: tuple[int, ...] | None = None
+) -> Model:
+    """Read, check and run a model until all its shapes are known.
+
+    A fixed batch size is made symbolic where the graph allows it.
+
+    Args:
+        source: Path of an ONNX file, or a model in memory (not changed).
+        input_shape: Shape of one sample, where the model leaves more axes open than the batch.
+
+    Raises:
+        ModelError: The model cannot be read, has not exactly one data input, holds weights that are
+            not finite, or does not run at more than one batch size.
+
+    Example:
+        >>> text = '''<ir_version: 8, opset_import: ["" : 17]>
+        ... g (float[N, 4] x) => (float[N, 2] y)
+        ... <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> {h = Relu(x) y = MatMul(h, w)}'''
+        >>> model = load(onnx.parser.parse_model(text))
+        >>> model.input.shape, model.outputs[0].shape, model.tensors["h"].size_bytes
+        ((4,), (2,), 16)
+    """
+    if isinstance(source, onnx.ModelProto):
+        proto, where = onnx.ModelProto(), "the model"
+        proto.CopyFrom(source)
+        checks.check(proto, where=where)
+    else:
+        where = str(source)
+        proto = checks.read(Path(source))
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    _constants_to_initializers(proto.graph)
+    given = _open_batch(proto, input_shape, where)
+    _prune(proto.graph)
+    flow = trace(proto.graph)
+    _check_finite(proto, where)
+    if not any(name in flow.data for name in flow.outputs):
+        raise ModelError(f"{where}: no output depends on the input {given.name!r}")
+    tensors = probe(proto, flow, given)
+    for name in flow.data.intersection(flow.outputs):
+        if name not in tensors or name in flow.ragged or tensors[name].batch_axis is None:
+            shape = tensors[name].at(2) if name in tensors else "unknown"
+            raise ModelError(
+                f"{where}: output {name!r} has the shape {shape} for two samples; it needs one axis "
+                "with one entry per sample: export the model without its post-processing"
+            )
+    return Model(
+        proto=proto,
+        input=given,
+        outputs=tuple(tensors[name] for name in flow.outputs),
+        tensors=tensors,
+        flow=flow,
+        digest=hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest(),
+    )
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    for position in reversed(range(len(graph.node))):
+        node = graph.node[position]
+        if node.op_type != "Constant" or not node.attribute:
+            continue
+        attribute = node.attribute[0]
+        if attribute.name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(attribute.t)
+        elif attribute.name in _CONSTANT_TYPES:
+            values = onnx.helper.get_attribute_value(attribute)
+            tensor = numpy_helper.from_array(np.asarray(values, _CONSTANT_TYPES[attribute.name]))
+        else:
+            continue
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        del graph.node[position]
+
+
+def _open_batch(
+    proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, where: str
+) -> TensorInfo:
+    """Leave one input whose batch axis alone is symbolic, and describe it."""
+    graph = proto.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name) for value in inputs) or "none"
+        raise ModelError(
+            f"{where} has {len(inputs)} data inputs ({names}); exactly one is supported"
+        )
+    value = inputs[0]
+    tensor = value.type.tensor_type
+    title = f"{where}: input {value.name!r}"
+    if not tensor.HasField("shape") or not tensor.shape.dim or not tensor.elem_type:
+        raise ModelError(f"{title} has no shape: export it with the shape of one sample")
+    open_axes = [a for a, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value")]
+    axis = open_axes[0] if len(open_axes) == 1 else 0
+    sizes = [dim.dim_value for dim in tensor.shape.dim]
+    if input_shape is not None:
+        sizes = [*input_shape[:axis], 0, *input_shape[axis:]]
+        if len(sizes) != len(tensor.shape.dim):
+            raise ModelError(
+                f"{title} has {len(tensor.shape.dim)} axes; {input_shape} does not fit"
+            )
+    elif len(open_axes) > 1:
+        raise ModelError(f"{title} leaves axes {open_axes} open: give the shape of one sample")
+    dims = tuple((1, 0) if a == axis else (0, size) for a, size in enumerate(sizes))
+    if any(fixed <= 0 for a, (_, fixed) in enumerate(dims) if a != axis):
+        raise ModelError(
+            f"{title} has the shape {sizes}: every axis but the batch must be positive"
+        )
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+    info = tensor_info(value.name, dims, dtype)
+    if info.size_bytes > checks.MAX_TENSOR_BYTES:
+        raise ModelError(f"{title} has the shape {sizes}: too large")
+    fresh = onnx.helper.make_tensor_value_info(
+        value.name, tensor.elem_type, ["N" if a == axis else size for a, size in enumerate(sizes)]
+    )
+    del graph.input[:]
+    graph.input.append(fresh)
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return info
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Drop what no output needs, and name the nodes that have no name."""
+    outputs = [value.name for value in graph.output]
+    nodes = needed(graph, outputs)
+    made = {name for node in nodes for name in node.output if name}
+    read = {name for node in nodes for name in reads_of(node)}.union(outputs)
+    for position in reversed(range(len(graph.node))):
+        if made.isdisjoint(graph.node[position].output):
+            del graph.node[position]
+    for position in reversed(range(len(graph.initializer))):
+        if graph.initializer[position].name not in read:
+            del graph.initializer[position]
+    for position, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{position}"
+
+
+def _check_finite(proto: onnx.ModelProto, where: str) -> None:
+    readers: dict[str, set[str]] = {}
+    for node in proto.graph.node:
+        for name in reads_of(node):
+            readers.setdefault(name, set()).add(node.op_type)
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind not in "fV":
+            continue
+        values = values.astype(np.float32) if values.dtype.kind == "V" else values
+        if np.isfinite(values).all():
+            continue
+        bad = int(values.size - np.isfinite(values).sum())
+        if np.isnan(values).any() or not readers.get(tensor.name, set()) <= _MAY_BE_INFINITE:
+            raise ModelError(
+                f"{where}: {bad} of {values.size} values of {tensor.name!r} are NaN or infinite: "
+                "the training diverged or the file is damaged"
+            )
