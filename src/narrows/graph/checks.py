@@ -7,7 +7,7 @@ that are really there: declared dimensions, external data, attributes that kerne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ MAX_TENSOR_BYTES = 2**31
 _POSITIVE = frozenset({"strides", "dilations", "kernel_shape", "group", "hidden_size", "blocksize"})
 _COUNTED = frozenset({"pads", "output_padding"})
 _LOOPS = frozenset({"Loop", "Scan"})
-_CONSTANT_BITS = {"FLOAT4E2M1": 4, "INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
+_PACKED_BITS: Mapping[str, int] = {"FLOAT4E2M1": 4, "INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -174,7 +174,7 @@ def _check_tensor(tensor: onnx.TensorProto, where: str, folder: Path | None) -> 
     else:
         field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
         stored = len(getattr(tensor, field))
-        bits = _bits(tensor.data_type, title)
+        bits = element_bits(tensor.data_type)
         if bits < 8:
             count = -(-count * bits // 8)
         elif tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
@@ -189,17 +189,25 @@ def _expect(title: str, declared: int, stored: int, what: str) -> None:
         )
 
 
-def _bits(data_type: int, title: str) -> int:
+def element_bits(data_type: int) -> int:
+    """Bits of one element of an ONNX type as stored.
+
+    Raises:
+        ModelError: There is no such type.
+    """
     try:
         name = onnx.TensorProto.DataType.Name(data_type)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
     except (ValueError, KeyError, TypeError):
-        raise ModelError(f"{title} has the unknown element type {data_type}") from None
-    return _CONSTANT_BITS.get(name, np.dtype(dtype).itemsize * 8)
+        raise ModelError(f"{data_type} is not an element type this version knows") from None
+    return _PACKED_BITS.get(name, int(np.dtype(dtype).itemsize) * 8)
 
 
 def _size_bytes(data_type: int, count: int, title: str) -> int:
-    size = -(-count * _bits(data_type, title) // 8)
+    try:
+        size = -(-count * element_bits(data_type) // 8)
+    except ModelError as error:
+        raise ModelError(f"{title}: {error}") from None
     if size > MAX_TENSOR_BYTES:
         raise ModelError(f"{title} declares {size} bytes; more than 2 GiB is not supported")
     return size
@@ -225,7 +233,7 @@ def _external(tensor: onnx.TensorProto, size: int, title: str, folder: Path | No
             )
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read(size)
+            return bytes(file.read(size))
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
+from narrows.graph.checks import element_bits
 from narrows.graph.cost_rules import Call, rule_for
 from narrows.graph.load import Model
 
@@ -80,12 +80,9 @@ def unknown_operators(model: Model) -> Mapping[str, int]:
 
 def size_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of an initializer as a raw array."""
-    if tensor.HasField("raw_data"):
-        return len(tensor.raw_data)
     if tensor.data_type == onnx.TensorProto.STRING:
         return sum(len(text) for text in tensor.string_data)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return math.prod(tensor.dims) * dtype.itemsize
+    return -(-math.prod(tensor.dims) * element_bits(tensor.data_type) // 8)
 
 
 def weights_of_nodes(model: Model) -> tuple[frozenset[str], ...]:

@@ -34,8 +34,8 @@ class Cut:
         head_macs: Multiply-accumulates before the cut.
         head_macs_share: The same as a share of the whole model.
         head_weight_bytes: Weights the head holds, as stored.
-        head_peak_bytes: Most activation memory the head needs at once, in the model's order, for one
-            sample; without the scratch memory of kernels.
+        head_peak_bytes: Most activation memory the head needs at once, in the model's order, for
+            one sample; without the scratch memory of kernels.
         tail_macs: Multiply-accumulates after the cut.
         dominated_by: A cut with no more bytes and no more head MACs, and less of one; None if none.
     """
@@ -97,8 +97,8 @@ class Cuts:
 def find_cuts(model: Model) -> Cuts:
     """Find every cut of a model.
 
-    In a quantized (QDQ) graph the runtime fuses from DequantizeLinear to QuantizeLinear, so only the
-    output of a QuantizeLinear is a cut; cutting inside would change the result.
+    In a quantized (QDQ) graph the runtime fuses from DequantizeLinear to QuantizeLinear, so only
+    the output of a QuantizeLinear is a cut; cutting inside would change the result.
 
     Example:
         >>> import onnx
@@ -214,15 +214,13 @@ class _Walk:
         )
 
     def _crossing(self, others: tuple[str, ...]) -> str:
-        tensors = self.model.tensors
-        named = [
-            f"{name!r} ({'×'.join(map(str, tensors[name].shape))})"
-            if name in tensors
-            else repr(name)
-            for name in others[:3]
-        ]
+        named = [f"{name!r}{self._shape_text(name)}" for name in others[:3]]
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         return f"{', '.join(named)}{more} {'crosses' if len(others) == 1 else 'cross'} as well"
+
+    def _shape_text(self, name: str) -> str:
+        info = self.model.tensors.get(name)
+        return f" ({'x'.join(map(str, info.shape))})" if info else ""
 
     def _unfit(self, name: str, position: int) -> str:
         """Why a tensor that separates the model cannot be cut; "" if it can."""

@@ -104,7 +104,8 @@ def trace(graph: onnx.GraphProto) -> Flow:
         graph: A graph whose nodes are in execution order and whose only input is the data.
 
     Example:
-        >>> text = 'g (float[N, 2] x) => (float[N, 2] y) {h = Relu(x) s = Shape(x) y = Reshape(h, s)}'
+        >>> text = '''g (float[N, 2] x) => (float[N, 2] y)
+        ... {h = Relu(x) s = Shape(x) y = Reshape(h, s)}'''
         >>> flow = trace(onnx.parser.parse_graph(text))
         >>> sorted(flow.data), [node.op_type for node in flow.nodes]
         (['h', 'x', 'y'], ['Relu', 'Shape', 'Reshape'])

@@ -95,8 +95,8 @@ def load(
         if name not in tensors or name in flow.ragged or tensors[name].batch_axis is None:
             shape = tensors[name].at(2) if name in tensors else "unknown"
             raise ModelError(
-                f"{where}: output {name!r} has the shape {shape} for two samples; it needs one axis "
-                "with one entry per sample: export the model without its post-processing"
+                f"{where}: output {name!r} has the shape {shape} for two samples; one axis must "
+                "hold one entry per sample: export the model without its post-processing"
             )
     return Model(
         proto=proto,

@@ -6,34 +6,11 @@ from narrows.graph.cost import size_bytes, weights_of_nodes
 from narrows.graph.load import Model
 
 # Operators whose output takes the memory of an input that dies with them.
-_IN_PLACE = frozenset(
-    [
-        "Add",
-        "BatchNormalization",
-        "Clip",
-        "Div",
-        "Dropout",
-        "Elu",
-        "Flatten",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Max",
-        "Min",
-        "Mul",
-        "QuantizeLinear",
-        "Relu",
-        "Reshape",
-        "Sigmoid",
-        "Softmax",
-        "Squeeze",
-        "Sub",
-        "Sum",
-        "Tanh",
-        "Unsqueeze",
-    ]
-)
+_NAMES = """
+    Add BatchNormalization Clip Div Dropout Elu Flatten HardSigmoid HardSwish Identity LeakyRelu
+    Max Min Mul QuantizeLinear Relu Reshape Sigmoid Softmax Squeeze Sub Sum Tanh Unsqueeze
+"""
+_IN_PLACE = frozenset(_NAMES.split())
 
 
 class HeadMemory:

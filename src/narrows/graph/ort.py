@@ -16,17 +16,16 @@ from narrows.graph.flow import needed, reads_of
 
 Array = NDArray[Any]
 
-# Every error of ONNX Runtime derives from one of these two.
-_FAILURES = (
+_FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     MemoryError,
     TypeError,
-    *{
+    *(
         error
         for error in vars(ort.capi.onnxruntime_pybind11_state).values()
         if isinstance(error, type) and issubclass(error, Exception)
-    },
+    ),
 )
 
 

@@ -178,7 +178,7 @@ def _affine(name: str, first: tuple[int, ...], second: tuple[int, ...]) -> Dims:
 
 
 def _ort_type(text: str) -> int:
-    """ "tensor(float)" to ONNX's element type; 0 for what is not a tensor."""
+    """ONNX's element type for "tensor(float)" and the like; 0 for what is not a tensor."""
     names = {"float": "FLOAT", "double": "DOUBLE", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
     inner = text.removeprefix("tensor(").removesuffix(")")
     if inner == text:

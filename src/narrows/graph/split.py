@@ -117,7 +117,7 @@ def check_equal(
     if not exact and (not optimise or not error <= tolerance):
         raise CutError(
             f"split at {cut.tensor!r}, head and tail differ from the whole by {error:.2g} of the "
-            f"largest output with optimisations {'on' if optimise else 'off'}: do not deploy this cut"
+            f"largest output, optimisations {'on' if optimise else 'off'}: do not use this cut"
         )
     return Equality(exact=exact, error=error, optimised=optimise)
 
@@ -224,7 +224,7 @@ class _Tail:
         return after
 
     def _needed(self) -> list[int]:
-        """Positions of the tail's nodes, in order; fills `replaced` with the shapes to recompute."""
+        """Positions of the tail's nodes, in order; puts shapes to recompute in `replaced`."""
         flow = self.flow
         wanted = set(flow.outputs) - {self.cut.name}
         kept = []
