@@ -53,6 +53,7 @@ class Traffic:
     wire_down: int = 0
 
 
+NO_TIMES: Final = Times()
 NO_TRAFFIC: Final = Traffic()
 
 

@@ -94,7 +94,7 @@ def write_bundle(
     checked = load(model)
     given = _tensor(checked.input)
     outputs = tuple(_tensor(info) for info in checked.outputs)
-    protos = {MODEL: checked.proto}
+    protos = {MODEL: _with_shapes(checked.proto, outputs)}
     place = None
     if split is not None:
         protos = {HEAD: split.head, TAIL: split.tail, **protos}
@@ -129,6 +129,20 @@ def _tensor(info: TensorInfo) -> Tensor:
     )
 
 
+def _with_shapes(proto: onnx.ModelProto, outputs: Sequence[Tensor]) -> onnx.ModelProto:
+    """A copy that declares the shapes of its outputs; `load` leaves them open."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.output[:]
+    for output in outputs:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(output.dtype))
+        shape: list[int | str] = list(output.shape)
+        if output.batch_axis is not None:
+            shape.insert(output.batch_axis, "N")
+        copy.graph.output.append(onnx.helper.make_tensor_value_info(output.name, kind, shape))
+    return copy
+
+
 def _place(split: SplitParts, given: Tensor, *, optimise: bool) -> SplitPlace:
     """Run the head once to learn the shape of the symbols."""
     try:
@@ -150,9 +164,9 @@ def _place(split: SplitParts, given: Tensor, *, optimise: bool) -> SplitPlace:
 
 
 def _max_frame_bytes(given: Tensor, place: SplitPlace | None, *, picture: bool) -> int:
-    """Twice what the worst content can need: escapes, noise in a picture, incompressible bytes."""
+    """What the worst content can need: escapes, noise in a picture, incompressible bytes."""
     if place is not None:
-        return HEADER_BYTES + 1024 + 8 * math.prod(place.symbol_shape)
+        return HEADER_BYTES + 1024 + 12 * math.prod(place.symbol_shape)
     values = math.prod(given.shape)
     return HEADER_BYTES + (1 << 16) + 2 * (values if picture else given.size_bytes)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -32,7 +32,7 @@ from narrows.plan.candidate import Route
 from narrows.runtime import frame as frames
 from narrows.runtime import policy
 from narrows.runtime import reply as replies
-from narrows.runtime.answer import NO_TRAFFIC, Answer, Times, Traffic
+from narrows.runtime.answer import NO_TIMES, NO_TRAFFIC, Answer, Times, Traffic
 from narrows.runtime.bundle import Bundle
 from narrows.runtime.network import Network, zeros
 from narrows.runtime.payload import Payloads
@@ -40,6 +40,19 @@ from narrows.runtime.reply import Reply, best
 from narrows.runtime.transport import Transport
 
 _NO_ANSWER = (TransportError, CorruptData, BundleMismatch)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """One input on its way: pixels or an array first, the network's input once prepared."""
+
+    start_s: float
+    values: NDArray[Any]
+    is_input: bool = False
+    times: Times = NO_TIMES
+    traffic: Traffic = NO_TRAFFIC
+    reason: str = ""
 
 
 @final
@@ -110,76 +123,75 @@ class EdgeClient:
             TransportError: The server did not answer, and there is no local model.
             BundleMismatch: The server holds another bundle and has never answered this client.
         """
-        start_s = self._clock()
-        x = self._prepared(sample)
-        times = Times(prepare_s=self._clock() - start_s)
-        if self._transport is None or not self._asks(start_s):
-            waits = "" if self._transport is None else "the server failed; next trial is due later"
-            return self._here(x, start_s, times, NO_TRAFFIC, waits)
-        return self._there(self._transport, sample, x, start_s, times)
-
-    def _asks(self, now_s: float) -> bool:
-        return self._model is None or policy.goes_remote(self.link, now_s=now_s)
-
-    def _prepared(self, sample: NDArray[Any]) -> NDArray[Any]:
+        request = _Request(start_s=self._clock(), values=sample)
         manifest = self.bundle.manifest
-        if manifest.takes_pictures and (
-            sample.shape != manifest.pixel_shape or sample.dtype != np.uint8
-        ):
+        if not (manifest.takes_pictures and self._head is None and self._transport):
+            request = self._prepared(request)
+        elif sample.shape != manifest.pixel_shape or sample.dtype != np.uint8:
             found = f"{sample.dtype} {sample.shape}"
             msg = f"model {manifest.model!r} takes uint8 pixels {manifest.pixel_shape}; got {found}"
             raise InputError(msg)
-        x = sample if manifest.preprocess is None else manifest.preprocess.to_input(sample)
+        if self._transport is None:
+            return self._here(request)
+        if self._model is not None and not policy.goes_remote(self.link, now_s=request.start_s):
+            return self._here(replace(request, reason="the server failed; the next trial is due"))
+        return self._there(self._transport, request)
+
+    def _prepared(self, request: _Request) -> _Request:
+        """Scale pixels, or check an array, unless it is done."""
+        if request.is_input:
+            return request
+        begin_s, manifest = self._clock(), self.bundle.manifest
+        preprocess = manifest.preprocess
+        x = request.values if preprocess is None else preprocess.to_input(request.values)
         if x.shape != manifest.input.shape:
             msg = f"model {manifest.model!r} takes arrays {manifest.input.shape}; got {x.shape}"
             raise InputError(msg)
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             msg = f"the input has {int((~np.isfinite(x)).sum())} values that are NaN or infinite"
             raise InputError(msg)
-        return x.astype(manifest.input.dtype, copy=False)
+        times = replace(request.times, prepare_s=self._clock() - begin_s)
+        x = x.astype(manifest.input.dtype, copy=False)
+        return replace(request, values=x, is_input=True, times=times)
 
-    def _there(
-        self,
-        transport: Transport,
-        sample: NDArray[Any],
-        x: NDArray[Any],
-        start_s: float,
-        times: Times,
-    ) -> Answer:
-        data, times = self._frame(sample, x, times)
-        traffic = NO_TRAFFIC
+    def _there(self, transport: Transport, request: _Request) -> Answer:
+        data, times = self._frame(request)
+        request = replace(request, times=times)
         sent_s = self._clock()
         waiting_s = policy.waiting_s(
-            deadline_s=self._rules.deadline_s, elapsed_s=sent_s - start_s, local_s=self._local_s
+            deadline_s=self._rules.deadline_s,
+            elapsed_s=sent_s - request.start_s,
+            local_s=self._local_s,
         )
         try:
             if waiting_s <= 0:
                 msg = f"the deadline of {self._rules.deadline_s} s leaves no time for the server"
                 raise DeadlineMissed(msg)
             up, _ = transport.wire_bytes(data, b"")
-            traffic = Traffic(frame_up=len(data), wire_up=up)
+            request = replace(request, traffic=Traffic(frame_up=len(data), wire_up=up))
             received = transport.send(data, timeout_s=waiting_s)
             reply = self._reply(received)
         except _NO_ANSWER as error:
             self.link = policy.failed(self.link, self._rules, now_s=self._clock())
             if self._model is None or (isinstance(error, BundleMismatch) and not self._spoke):
                 raise
-            return self._here(x, start_s, times, traffic, str(error))
+            return self._here(replace(request, reason=str(error)))
         now_s = self._clock()
         self._spoke = True
-        self.link = policy.answered(self.link, self._rules, now_s=now_s, remote_s=now_s - start_s)
+        remote_s = now_s - request.start_s
+        self.link = policy.answered(self.link, self._rules, now_s=now_s, remote_s=remote_s)
         up, down = transport.wire_bytes(data, received)
         traffic = Traffic(frame_up=len(data), frame_down=len(received), wire_up=up, wire_down=down)
         link_s = max(0.0, now_s - sent_s - reply.service_s)
         times = replace(times, link_s=link_s, service_s=reply.service_s)
-        return self._answer(self.bundle.manifest.route, reply, start_s, times, traffic)
+        request = replace(request, times=times, traffic=traffic)
+        return self._answer(self.bundle.manifest.route, reply, request)
 
-    def _frame(self, sample: NDArray[Any], x: NDArray[Any], times: Times) -> tuple[bytes, Times]:
+    def _frame(self, request: _Request) -> tuple[bytes, Times]:
         """Run the head if there is one, and code what crosses the link."""
-        begin_s, manifest = self._clock(), self.bundle.manifest
-        values = sample if manifest.takes_pictures else x
+        begin_s, manifest, values = self._clock(), self.bundle.manifest, request.values
         if self._head is not None:
-            values, check = self._head.one(x)
+            values, check = self._head.one(values)
             if not np.isfinite(check):
                 msg = (
                     f"the feature at {manifest.split and manifest.split.tensor!r} has values that "
@@ -196,7 +208,7 @@ class EdgeClient:
             )
         )
         encode_s = self._clock() - headed_s
-        return data, replace(times, head_s=headed_s - begin_s, encode_s=encode_s)
+        return data, replace(request.times, head_s=headed_s - begin_s, encode_s=encode_s)
 
     def _reply(self, received: bytes) -> Reply:
         manifest = self.bundle.manifest
@@ -208,44 +220,35 @@ class EdgeClient:
             raise CorruptData(msg)
         return replies.unpack(found.payload, outputs=manifest.outputs, top=self._top)
 
-    def _here(
-        self, x: NDArray[Any], start_s: float, times: Times, traffic: Traffic, reason: str
-    ) -> Answer:
+    def _here(self, request: _Request) -> Answer:
         if self._model is None:  # the constructor's own check makes this impossible
             msg = f"{self.bundle.path} has no whole model"
             raise BundleError(msg)
+        request = self._prepared(request)
         begin_s = self._clock()
-        outputs = self._model.one(x)
+        outputs = self._model.one(request.values)
         local_s = self._clock() - begin_s
         self._local_s = max(local_s, 0.9 * (self._local_s or 0.0))
         if not all(np.isfinite(array).all() for array in outputs if array.dtype.kind == "f"):
             msg = "the model's output has values that are NaN or infinite: the model is broken"
             raise InputError(msg)
         reply = Reply(service_s=0.0, top=best(outputs[0], self._top), outputs=outputs)
-        times = replace(times, local_s=local_s)
-        return self._answer(Route.LOCAL, reply, start_s, times, traffic, reason)
+        times = replace(request.times, local_s=local_s)
+        return self._answer(Route.LOCAL, reply, replace(request, times=times))
 
-    def _answer(
-        self,
-        route: Route,
-        reply: Reply,
-        start_s: float,
-        times: Times,
-        traffic: Traffic,
-        reason: str = "",
-    ) -> Answer:
+    def _answer(self, route: Route, reply: Reply, request: _Request) -> Answer:
         labels = self.bundle.manifest.labels
-        total_s = self._clock() - start_s
+        total_s = self._clock() - request.start_s
         deadline_s = self._rules.deadline_s
         return Answer(
             route=route,
             top=reply.top,
             labels=() if labels is None else tuple(labels[place] for place, _ in reply.top),
             outputs=reply.outputs,
-            times=replace(times, total_s=total_s),
-            traffic=traffic,
+            times=replace(request.times, total_s=total_s),
+            traffic=request.traffic,
             in_time=deadline_s is None or total_s <= deadline_s,
-            reason=reason,
+            reason=request.reason,
         )
 
     def _warm(self, network: Network) -> float:

@@ -104,9 +104,7 @@ def unpack(data: bytes, *, max_bytes: int = MAX_FRAME_BYTES) -> Frame:
     payload = data[HEADER_BYTES:]
     found = zlib.crc32(payload, zlib.crc32(data[: HEADER_BYTES - 4]))
     if found != checksum:
-        msg = (
-            f"a frame's checksum is {checksum:08x}, its bytes give {found:08x}: damaged on the way"
-        )
+        msg = f"a frame's checksum is {checksum:08x}, its bytes give {found:08x}: damaged"
         raise CorruptData(msg)
     if kind & 15 not in _ROUTES or flags & ~_REPLY:
         msg = f"a frame with unknown route {kind & 15} or flags {flags:#04x}"

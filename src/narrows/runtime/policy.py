@@ -3,9 +3,9 @@
     remote ──a failure, or the smoothed time passes `leave` × deadline──► local
     remote ◄──a trial, due at `retry_at_s`, within `back` × deadline──── local
 
-Each failed trial doubles the pause before the next, up to `pause_max_s`, so a dead server costs one
-request in many its waiting time, and a server that is back is found within `pause_max_s`. Time is an
-argument: nothing here reads a clock.
+Each failed trial doubles the pause before the next, up to `pause_max_s`, so a dead server costs
+one request in many its waiting time, and a server that is back is found within `pause_max_s`. Time
+is an argument: nothing here reads a clock.
 """
 
 from __future__ import annotations
