@@ -73,7 +73,7 @@ class PlanError(NarrowsError, ValueError):
 
 
 class NothingFits(PlanError):
-    """No candidate meets the constraints; the message names the nearest and by how much it misses."""
+    """No candidate meets the constraints; the message names the nearest and its distance."""
 
 
 class TransportError(NarrowsError, ConnectionError):
@@ -101,5 +101,6 @@ class MissingExtra(NarrowsError, ImportError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed: pip install 'narrows[{extra}]'")
+        advice = f"pip install 'narrows[{extra}]'"
+        super().__init__(f"{what} needs packages that are not installed: {advice}")
         self.extra = extra
