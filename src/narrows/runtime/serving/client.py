@@ -25,6 +25,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.enable_retries", 0),
+    # Pings that measure the link cost a thin one up to 60 bytes a call.
+    ("grpc.http2.bdp_probe", 0),
     # The device decides when to try again; a proxy is for the operator to name as the address.
     ("grpc.enable_http_proxy", 0),
     # Channels to one address share connections by default; a fresh channel is to be fresh.

@@ -45,13 +45,14 @@ class Server:
         workers: int | None = None,
     ) -> None:
         workers = workers or os.cpu_count() or 1
+        servicer = Servicer(service)
+        self.models = servicer.models
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=workers, thread_name_prefix="narrows"),
-            handlers=[Servicer(service).handler()],
+            handlers=[servicer.handler()],
             options=_options(service.bundle.manifest),
             maximum_concurrent_rpcs=workers * _QUEUE_PER_WORKER,
         )
-        self._stopped = threading.Event()
         try:
             self.port = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
@@ -71,7 +72,6 @@ class Server:
     def stop(self, *, grace_s: float = 5.0) -> None:
         """Take no new requests, let those under way finish for `grace_s`, then close."""
         self._server.stop(grace_s).wait()
-        self._stopped.set()
 
     def run_until_signal(self, *, grace_s: float = 5.0) -> None:
         """Serve until SIGTERM or SIGINT, then stop as `stop` does. For the main thread."""
@@ -101,6 +101,7 @@ def _options(manifest: Manifest) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         # A device pings every 20 s while a request waits; it is not to be turned away for that.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 120_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]

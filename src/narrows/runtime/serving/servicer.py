@@ -47,6 +47,11 @@ class Servicer:
         self._whole = manifest.model if manifest.has_model else ""
         self._frames = "" if manifest.route is Route.LOCAL else manifest.model + SPLIT_SUFFIX
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that are served."""
+        return tuple(filter(None, (self._whole, self._frames)))
+
     def handler(self) -> grpc.GenericRpcHandler:
         """The calls as gRPC wants them."""
         handlers = {
@@ -140,7 +145,7 @@ class Servicer:
 
     def _require(self, name: str, version: str) -> None:
         if not self._serves(name, version):
-            served = ", ".join(filter(None, (self._whole, self._frames)))
+            served = ", ".join(self.models)
             msg = f"no model {name[:80]!r} version {version[:20]!r} here: this server has {served}"
             raise _NotFoundError(msg)
 
