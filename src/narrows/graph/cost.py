@@ -82,7 +82,7 @@ def size_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of an initializer as a raw array."""
     if tensor.data_type == onnx.TensorProto.STRING:
         return sum(len(text) for text in tensor.string_data)
-    return -(-math.prod(tensor.dims) * element_bits(tensor.data_type) // 8)
+    return int(-(-math.prod(tensor.dims) * element_bits(tensor.data_type) // 8))
 
 
 def weights_of_nodes(model: Model) -> tuple[frozenset[str], ...]:

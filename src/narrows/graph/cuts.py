@@ -158,8 +158,7 @@ class _Walk:
             for node in self.flow.nodes
         )
         self.ends = [name for name in self.flow.outputs if name in self.flow.data]
-        self.last = {name: max(at) for name, at in self.flow.readers.items()}
-        self.last.update(dict.fromkeys(self.ends, len(self.flow.nodes)))
+        self.last = self.flow.last_reads()
         self.live: tuple[str, ...] = (model.input.name,)
         self.head_macs = 0
         self.cuts: list[Cut] = []
@@ -230,7 +229,7 @@ class _Walk:
         if name in self.flow.ragged:
             return "its shape depends on the values in it"
         if info.batch_axis is None:
-            return f"no axis of its shape {info.at(1)} holds one entry per sample"
+            return f"no axis of its shape holds one entry per sample ({info.at(2)} for two samples)"
         if self.quantized and self.flow.nodes[position].op_type != "QuantizeLinear":
             return "the model is quantized: cut only right after a QuantizeLinear"
         return ""

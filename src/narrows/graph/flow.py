@@ -15,9 +15,10 @@ import onnx
 SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 
 # The shape of what these make depends on the numbers they are given.
-_RAGGED = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression", "If", "Loop", "Scan"})
+_RAGGED = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression"})
 # ... and of these only when one of these inputs carries data.
 _SHAPE_INPUTS: Mapping[str, slice] = {
+    "If": slice(0, 1),
     "Reshape": slice(1, 2),
     "Expand": slice(1, 2),
     "Tile": slice(1, 2),
@@ -42,7 +43,8 @@ class Flow:
         reads: For each node the values it reads, those captured by its subgraphs included.
         producer: Value to the position of the node that makes it (not for input and weights).
         readers: Value to the positions of the nodes that read it.
-        data: Values that depend on the input other than through Shape or Size.
+        dependent: Values that depend on the input other than through Shape or Size.
+        data: Those that also reach an output other than through Shape or Size.
         ragged: Those whose shape, too, depends on the numbers in the input.
         outputs: Names of the model's outputs.
     """
@@ -51,6 +53,7 @@ class Flow:
     reads: tuple[tuple[str, ...], ...]
     producer: Mapping[str, int]
     readers: Mapping[str, tuple[int, ...]]
+    dependent: frozenset[str]
     data: frozenset[str]
     ragged: frozenset[str]
     outputs: tuple[str, ...]
@@ -58,7 +61,20 @@ class Flow:
     def makes(self, position: int) -> tuple[str, ...]:
         """The values of a node that somebody reads, or that are outputs of the model."""
         names = self.nodes[position].output
-        return tuple(n for n in names if n and (n in self.readers or n in self.outputs))
+        return tuple(n for n in names if n in self.readers or n in self.outputs)
+
+    def last_reads(self) -> dict[str, int]:
+        """Data to the position of the last node on data that reads it; outputs to one past the end.
+
+        What Shape and Size read does not live on for them.
+        """
+        last = dict.fromkeys(set(self.outputs) & self.data, len(self.nodes))
+        for name in self.data:
+            for position in reversed(self.readers.get(name, ())):
+                if self.is_data(position):
+                    last.setdefault(name, position)
+                    break
+        return last
 
     def is_data(self, position: int) -> bool:
         """Whether a node works on data (False: on constants or shapes only)."""
@@ -128,12 +144,17 @@ def trace(graph: onnx.GraphProto) -> Flow:
             data.update(made)
             if _is_ragged(node, names, data, ragged):
                 ragged.update(made)
+    wanted = set(outputs) & data
+    for node, names in zip(reversed(nodes), reversed(reads), strict=True):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(data.intersection(names))
     return Flow(
         nodes=tuple(nodes),
         reads=tuple(reads),
         producer=producer,
         readers={name: tuple(positions) for name, positions in readers.items()},
-        data=frozenset(data),
+        dependent=frozenset(data),
+        data=frozenset(wanted),
         ragged=frozenset(ragged),
         outputs=outputs,
     )
@@ -142,7 +163,8 @@ def trace(graph: onnx.GraphProto) -> Flow:
 def _is_ragged(
     node: onnx.NodeProto, names: tuple[str, ...], data: set[str], ragged: set[str]
 ) -> bool:
-    if node.op_type in _RAGGED or not ragged.isdisjoint(names):
+    inner = {n.op_type for attribute in node.attribute for n in attribute.g.node}
+    if not _RAGGED.isdisjoint({node.op_type, *inner}) or not ragged.isdisjoint(names):
         return True
     shaping = _SHAPE_INPUTS.get(node.op_type)
     return shaping is not None and not data.isdisjoint(node.input[shaping])

@@ -11,6 +11,7 @@ _NAMES = """
     Max Min Mul QuantizeLinear Relu Reshape Sigmoid Softmax Squeeze Sub Sum Tanh Unsqueeze
 """
 _IN_PLACE = frozenset(_NAMES.split())
+_FUSED = frozenset({"QuantizeLinear", "Relu", "Clip"})
 
 
 class HeadMemory:
@@ -30,8 +31,7 @@ class HeadMemory:
         self._weights = weights_of_nodes(model)
         self._held: set[str] = set()
         self._resident = {name: info.size_bytes for name, info in model.tensors.items()}
-        self._last = {name: max(at) for name, at in model.flow.readers.items()}
-        self._last.update(dict.fromkeys(model.flow.outputs, len(model.flow.nodes)))
+        self._last = model.flow.last_reads()
         self._see_through_quantization()
         self._live: set[str] = set()
         self._input_bytes = model.input.size_bytes
@@ -65,6 +65,6 @@ class HeadMemory:
                 continue
             if node.op_type == "DequantizeLinear":
                 self._resident[made] = 0
-                self._last[source] = max(self._last[source], self._last.get(made, -1))
-            elif node.op_type == "QuantizeLinear" and flow.readers[source] == (position,):
-                self._resident[source] = self._resident[made]
+                self._last[source] = max(self._last.get(source, -1), self._last.get(made, -1))
+            elif node.op_type in _FUSED and flow.readers[source] == (position,):
+                self._resident[source] = min(self._resident[source], self._resident[made])

@@ -198,7 +198,7 @@ class _Tail:
         self.model = model
         self.cut = cut
         self.flow = model.flow
-        self.after = self._descendants()
+        self.given = self._computable()
         self.replaced: list[int] = []
 
     def build(self) -> onnx.ModelProto:
@@ -215,13 +215,13 @@ class _Tail:
         copy_weights(self.model.proto, proto)
         return proto
 
-    def _descendants(self) -> set[str]:
-        """The cut and every value computed from it."""
-        after = {self.cut.name}
-        for node, reads in zip(self.flow.nodes, self.flow.reads, strict=True):
-            if not after.isdisjoint(reads):
-                after.update(name for name in node.output if name)
-        return after
+    def _computable(self) -> set[str]:
+        """The cut, and the values that depend on the input but can be computed from the cut."""
+        flow, given = self.flow, {self.cut.name}
+        for node, reads in zip(flow.nodes, flow.reads, strict=True):
+            if flow.dependent.intersection(reads) <= given:
+                given.update(flow.dependent.intersection(node.output))
+        return given
 
     def _needed(self) -> list[int]:
         """Positions of the tail's nodes, in order; puts shapes to recompute in `replaced`."""
@@ -246,7 +246,7 @@ class _Tail:
         return kept[::-1]
 
     def _in_head(self, name: str) -> bool:
-        return name in self.flow.data and name not in self.after
+        return name in self.flow.dependent and name not in self.given
 
     def _name(self, text: str) -> str:
         return f"narrows {text}"
