@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -56,6 +57,7 @@ def run(
     Each line names the input, the best class, the route it really took, the time and the bytes.
     Exit code 0 means that every input was answered.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, not logged
     from narrows.runtime.bundle import read_bundle
     from narrows.runtime.edge import EdgeClient
     from narrows.runtime.serving.client import Grpc

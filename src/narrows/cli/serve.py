@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def serve(
     One line with the address is printed when it is ready. The connection is not encrypted and
     callers are not asked who they are: listen on an address that only your devices reach.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, not logged
     from narrows.runtime.bundle import read_bundle
     from narrows.runtime.cloud import CloudService
     from narrows.runtime.serving.server import Server

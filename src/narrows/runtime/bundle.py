@@ -175,7 +175,7 @@ def _read_tables(data: bytes, file: Path) -> Table:
         msg = f"{file} has {len(data)} bytes; tables have at most {MAX_TABLES_BYTES}"
         raise BundleError(msg)
     try:
-        table = safetensors.numpy.load(data)
+        table: Table = safetensors.numpy.load(data)
     except Exception as error:  # its own class, and KeyError for types numpy lacks
         msg = f"{file} does not hold tables: {error}"
         raise BundleError(msg) from None

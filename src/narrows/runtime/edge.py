@@ -27,6 +27,7 @@ from narrows.errors import (
     DeadlineMissed,
     InputError,
     TransportError,
+    Unreachable,
 )
 from narrows.plan.candidate import Route
 from narrows.runtime import frame as frames
@@ -134,7 +135,7 @@ class EdgeClient:
         if self._transport is None:
             return self._here(request)
         if self._model is not None and not policy.goes_remote(self.link, now_s=request.start_s):
-            return self._here(replace(request, reason="the server failed; the next trial is due"))
+            return self._here(replace(request, reason="the server failed just before"))
         return self._there(self._transport, request)
 
     def _prepared(self, request: _Request) -> _Request:
@@ -173,6 +174,8 @@ class EdgeClient:
             reply = self._reply(received)
         except _NO_ANSWER as error:
             self.link = policy.failed(self.link, self._rules, now_s=self._clock())
+            if isinstance(error, Unreachable):  # then there was nobody to send anything to
+                request = replace(request, traffic=NO_TRAFFIC)
             if self._model is None or (isinstance(error, BundleMismatch) and not self._spoke):
                 raise
             return self._here(replace(request, reason=str(error)))

@@ -128,7 +128,7 @@ class Grpc(Transport):
                 self.close()
             return kind(f"no answer from {self.address} within {timeout_s:.3f} s")
         if kind is Unreachable:
-            reason = details[:200]
+            reason = details.rpartition(": ")[2][:100]
             return kind(
                 f"nobody answers at {self.address} ({reason}): start `narrows serve` there, "
                 "or check the address"

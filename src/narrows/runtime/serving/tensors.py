@@ -50,7 +50,7 @@ def datatype(dtype: str) -> str:
 
 def _count(tensor: Message, expected: int | None = None) -> int:
     shape = list(tensor.shape)
-    count = math.prod(shape)
+    count: int = math.prod(shape)
     if any(size < 0 for size in shape) or len(shape) > 8:
         msg = f"input {tensor.name!r} has the impossible shape {shape[:8]}"
         raise CorruptData(msg)

@@ -5,8 +5,8 @@
 The message's size is exact. What HTTP/2 adds to a call on a connection in use was counted with a
 relay that sees the stream (grpcio 1.85): a HEADERS frame whose names are all in the compression
 table by then, DATA frames of at most 16 KiB, two window updates and the trailers. TCP/IP adds a
-header to every segment and to acknowledgements of their own. `benchmarks/wire.py` counts both again,
-the packets at a virtual network interface, and compares.
+header to every segment and to acknowledgements of their own. `benchmarks/wire.py` counts both
+again, the packets at a virtual network interface, and compares.
 """
 
 from __future__ import annotations
