@@ -48,5 +48,5 @@ def storage_error(path: str | Path, error: OSError, size_bytes: int | None = Non
         errno.EISDIR: "there is a folder of that name: choose another name",
     }.get(error.errno or 0, error.strerror or str(error))
     found = StorageError(f"cannot write{size} to {path}: {advice}; nothing was written")
-    found.errno, found.filename = error.errno, str(path)
+    found.errno = error.errno  # with a file name set too, str() would show only these
     return found

@@ -86,7 +86,11 @@ def f1_macro(outputs: Outputs, labels: Labels) -> float:
 
 def negative_rmse(outputs: Outputs, labels: Labels) -> float:
     """Minus the root of the mean squared error, so that higher is better."""
-    error = outputs.reshape(len(labels), -1) - labels.reshape(len(labels), -1)
+    answers, targets = (a.reshape(len(labels), -1) for a in (outputs, labels))
+    if answers.shape != targets.shape:
+        msg = f"{answers.shape[1]} outputs for {targets.shape[1]} targets"
+        raise ValueError(msg)
+    error = answers - targets
     return -float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
 
 

@@ -180,18 +180,18 @@ def open_picture(source: Source, mode: str = "RGB") -> Image.Image:
     """
     name = str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
     try:
-        if isinstance(source, Image.Image):
-            image = source
-        elif isinstance(source, np.ndarray):
-            image = Image.fromarray(_as_pixels(source))
-        else:
-            file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
-            image = Image.open(file)
         with warnings.catch_warnings():
             # Palettes with transparency make Pillow advise another conversion; ours is meant.
             warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return image if image.mode == mode else image.convert(mode)
+            if isinstance(source, Image.Image):
+                return source.convert(mode)
+            if isinstance(source, np.ndarray):
+                return Image.fromarray(_as_pixels(source)).convert(mode)
+            if isinstance(source, bytes):
+                return Image.open(io.BytesIO(source)).convert(mode)
+            with Path(source).open("rb") as file:
+                return Image.open(file).convert(mode)
     except UnidentifiedImageError:
         msg = f"{name} is not a picture: expected JPEG, PNG, WebP or another format Pillow reads"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,20 @@ from narrows.errors import TaskError
 PICTURE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 )
+Kind = Literal["image", "array", "series"]
 # Where one set is given for all three.
 SHARES: Final = MappingProxyType({"fit": 0.25, "choose": 0.25, "report": 0.5})
+
+
+def check_kind(kind: object) -> None:
+    """Refuse a kind of data that is none of ours.
+
+    Raises:
+        TaskError: It is not.
+    """
+    if kind not in get_args(Kind):
+        msg = f"kind of data is {kind!r}: expected one of {', '.join(get_args(Kind))}"
+        raise TaskError(msg)
 
 
 @final
@@ -229,7 +241,7 @@ def _read_folder(path: Path, names: Sequence[str] | None) -> Split:
 
 def _read_arrays(path: Path) -> Split:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if missing := {"x", "y"} - set(file.files):
                 msg = f"{path} lacks array {min(missing)!r}: it has {', '.join(file.files)}"
                 raise TaskError(msg)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,18 @@ from narrows.errors import ConfigError, InputError, TaskError
 from narrows.metrics import METRICS, Metric, load_metric
 from narrows.preprocess import Pixels, Preprocess
 from narrows.references import is_reference, load_reference
-from narrows.splits import SHARES, Example, Split, array_split, check_disjoint, divide, divided_text
+from narrows.splits import (
+    SHARES,
+    Example,
+    Kind,
+    Split,
+    array_split,
+    check_disjoint,
+    check_kind,
+    divide,
+    divided_text,
+)
 from narrows.task_file import read_task_file
-
-Kind = Literal["image", "array", "series"]
 
 
 @final
@@ -62,8 +70,9 @@ class Task:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
-        if self.kind not in get_args(Kind):
-            msg = f"kind of data is {self.kind!r}: expected one of {', '.join(get_args(Kind))}"
+        check_kind(self.kind)
+        if self.overlap not in ("refuse", "allow"):
+            msg = f"overlap is {self.overlap!r}: expected 'refuse' or 'allow'"
             raise TaskError(msg)
         if (self.kind == "image") != (self.preprocess.size is not None):
             msg = f"{self.kind} data with preprocessing of size {self.preprocess.size}: pictures "

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from narrows.config import from_dict, to_dict
 from narrows.errors import TaskError
 from narrows.metrics import load_metric
 from narrows.preprocess import Preprocess, preset, with_size
-from narrows.splits import SHARES, Split, class_folders, divide, divided_text, read_split
+from narrows.splits import (
+    SHARES,
+    Split,
+    check_kind,
+    class_folders,
+    divide,
+    divided_text,
+    read_split,
+)
 
 SETS: Final = ("fit", "choose", "report")
 
@@ -39,6 +48,7 @@ def read_task_file(path: Path, *, default: Preprocess | None = None) -> dict[str
         raise TaskError(msg)
     _known(data, ("kind", "root", "seed", "overlap", "all", *SETS), "[data]")
     folder, kind = path.parent, data.get("kind", "image")
+    check_kind(kind)
     labels = _labels(table.get("labels"), data, folder)
     sets, division = _sets(data, folder, labels)
     return {
@@ -83,7 +93,10 @@ def _sets(
 ) -> tuple[dict[str, Split], str]:
     """The three sets, and how they came about."""
     root = folder / data["root"] if "root" in data else None
-    seed = int(data.get("seed", 0))
+    seed = data.get("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        msg = f"seed is {seed!r}: expected a whole number from 0"
+        raise TaskError(msg)
     given = {
         name: read_split(folder / str(data[name]), root=root, names=labels)
         for name in ("all", *SETS)
@@ -107,22 +120,25 @@ def _sets(
 
 def _preprocess(table: Mapping[str, Any], kind: str, default: Preprocess | None) -> Preprocess:
     """What the file states, over its preset or else the model's own preprocessing."""
+    names = [field.name for field in fields(Preprocess)]
+    _known(table, ["preset", *names] if kind == "image" else names, "[preprocess]")
     stated = dict(table)
-    name = stated.pop("preset", None)
-    _known(stated, [field.name for field in fields(Preprocess)], "[preprocess]")
     for key in ("mean", "std"):
-        if key in stated:
-            stated[key] = tuple(stated[key]) if isinstance(stated[key], list) else (stated[key],)
-    size = stated.pop("size", None)
+        if isinstance(stated.get(key), int | float):
+            stated[key] = [stated[key]]
+    name, size = stated.pop("preset", None), stated.get("size")
     if kind != "image":
-        return replace(Preprocess(), **stated)
-    base = preset(str(name)) if name is not None else default
-    if base is None and size is None:
+        base = Preprocess()
+    elif name is not None:
+        base = preset(str(name))
+    elif default is not None:
+        base = default
+    elif size is not None:
+        base = Preprocess(size=(1, 1), scale=255.0)
+    else:
         msg = "nothing says how to prepare pictures: state preset or size under [preprocess]"
         raise TaskError(msg)
-    base = base or Preprocess(size=(1, 1), scale=255.0)
     if isinstance(size, int):
         base = with_size(base, size)
-    elif size is not None:
-        base = replace(base, size=cast(tuple[int, int], tuple(size)))
-    return replace(base, **stated)
+        del stated["size"]
+    return from_dict(Preprocess, to_dict(base) | stated)
