@@ -25,6 +25,8 @@ END = CLASSES * SIGNED_CLASSES
 ESCAPE = END + 1
 ALPHABET = ESCAPE + 1
 MAX_LENGTH = 31
+MAX_TOKENS = 4096
+"""Most tokens with a code in one group; rarer ones are escaped."""
 MAX_TOTAL = 2**16
 """Counts of a code sum to at most this, which keeps its lengths below 31 (Fibonacci)."""
 
@@ -59,7 +61,7 @@ def read_code_book(components: int, table: Table) -> CodeBook:
     counts = table_array(table, "counts", np.int32, (None, MAX_LENGTH + 1))
     tokens = table_array(table, "tokens", np.uint16, (None,))
     n_groups = len(counts)
-    if not 1 <= n_groups <= MAX_GROUPS or tokens.size > n_groups * ALPHABET:
+    if not 1 <= n_groups <= MAX_GROUPS or tokens.size > n_groups * MAX_TOKENS:
         msg = (
             f"{n_groups} Huffman codes with {tokens.size} tokens found in the table, 1 to "
             f"{MAX_GROUPS} codes can be; fit it again"
@@ -68,7 +70,7 @@ def read_code_book(components: int, table: Table) -> CodeBook:
     return _code_book(groups.tobytes(), counts.tobytes(), tokens.tobytes())
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _code_book(groups_bytes: bytes, counts_bytes: bytes, tokens_bytes: bytes) -> CodeBook:
     """The code book, kept for the next call: a link uses one table for thousands of payloads."""
     groups = np.frombuffer(groups_bytes, np.uint8).astype(np.int64)
@@ -116,7 +118,9 @@ def code_table(groups: NDArray[np.uint8], histograms: NDArray[np.int64]) -> Tabl
     tokens = []
     for group, histogram in enumerate(histograms):
         seen = histogram.copy()
-        seen[ESCAPE] = max(1, int((histogram == 1).sum()))
+        rare = np.argsort(-seen[:END], kind="stable")[MAX_TOKENS - 2 :]
+        seen[ESCAPE] = max(1, int((histogram == 1).sum()), int(seen[rare].sum()))
+        seen[rare] = 0
         seen[END] = max(1, seen[END])
         present = np.flatnonzero(seen)
         lengths = _code_lengths(_scaled(seen[present]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -16,6 +15,7 @@ from narrows.errors import CodecError
 
 LARGEST_SYMBOL = 2**30
 """Symbols are clipped here; exact in float32, far from the end of int32."""
+_LEAST_STEP = 1e-20
 
 
 @final
@@ -33,8 +33,9 @@ class Uniform(Quantizer):
 
     Args:
         step: Width of a bin, one for all components or one each; the knob of the rate.
-        threshold: From which fraction on a magnitude is rounded up, in (0, 1].
-        shift: How far reconstruction points move towards zero, in steps, [0, 1).
+        threshold: From which fraction on a magnitude is rounded up, in (0, 1).
+        shift: How far reconstruction points move towards zero, in steps; below 1 - threshold, so
+            that they stay in their bins.
         fit_shift: Fit the shift of each component, so that a symbol stands for the mean of what
             becomes it (all symbols of a component share one shift; below zero it is held at zero).
 
@@ -62,13 +63,16 @@ class Uniform(Quantizer):
 
     def __post_init__(self) -> None:
         steps = self.step if isinstance(self.step, tuple) else (self.step,)
-        if not steps or not all(math.isfinite(step) and step > 0 for step in steps):
-            msg = f"step must be positive and finite, {self.step} given; e.g. Uniform(step=0.5)"
-            raise CodecError(msg)
-        if not 0 < self.threshold <= 1 or not 0 <= self.shift < 1:
+        if not steps or not all(_LEAST_STEP <= step <= 1 / _LEAST_STEP for step in steps):
             msg = (
-                f"threshold must be in (0, 1] and shift in [0, 1), {self.threshold} and "
-                f"{self.shift} given; 0.5 and 0 are plain rounding"
+                f"steps must be from {_LEAST_STEP} to {1 / _LEAST_STEP}, {self.step} given; "
+                "e.g. Uniform(step=0.5)"
+            )
+            raise CodecError(msg)
+        if not 0 < self.threshold < 1 or not 0 <= self.shift <= _most_shift(self.threshold):
+            msg = (
+                f"threshold must be in (0, 1) and shift in [0, 1 - threshold), {self.threshold} "
+                f"and {self.shift} given; 0.5 and 0 are plain rounding"
             )
             raise CodecError(msg)
 
@@ -99,7 +103,7 @@ class Uniform(Quantizer):
             raise CodecError(msg)
         step = beside(table["step"], x, x.dtype)
         threshold = beside(table["threshold"], x, x.dtype)
-        magnitude = xp.clip(xp.abs(x) / step, 0.0, float(LARGEST_SYMBOL))
+        magnitude = xp.minimum(xp.abs(x), step * float(LARGEST_SYMBOL)) / step
         floor = xp.floor(magnitude)
         levels = xp.where(magnitude - floor >= threshold, floor + 1, floor)
         return xp.astype(xp.sign(x) * levels, xp.int32)
@@ -114,6 +118,11 @@ class Uniform(Quantizer):
         q = xp.astype(symbols, xp.float32)
         step, shift = (beside(table[name], q, xp.float32) for name in ("step", "shift"))
         return xp.sign(q) * (xp.abs(q) - shift) * step
+
+
+def _most_shift(threshold: float) -> float:
+    """Just below what would put reconstruction points on the edges of their bins."""
+    return (1 - threshold) * (1 - 2**-10)
 
 
 class _UniformFitter:
@@ -146,5 +155,6 @@ class _UniformFitter:
         """Step, threshold and shift: one each, or one per component."""
         if not self._quantizer.fit_shift:
             return dict(self._table)
-        shift = (self._deficit / np.maximum(self._count, 1)).clip(0, 1 - 2**-10)
+        most = _most_shift(self._quantizer.threshold)
+        shift = (self._deficit / np.maximum(self._count, 1)).clip(0, most)
         return {**self._table, "shift": shift.astype(np.float32)}
