@@ -7,26 +7,22 @@ that are really there: declared dimensions, external data, attributes that kerne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from narrows.errors import ModelError
+from narrows.graph.stored import MAX_TENSOR_BYTES, check_tensor, element_bits
 from narrows.units import bytes_text
 
 MAX_MODEL_BYTES = 2**31 - 1
 """One protobuf message holds no more; larger models are refused."""
 
-MAX_TENSOR_BYTES = 2**31
-"""No value of one sample may declare more."""
-
 _POSITIVE = frozenset({"strides", "dilations", "kernel_shape", "group", "hidden_size", "blocksize"})
 _COUNTED = frozenset({"pads", "output_padding"})
 _LOOPS = frozenset({"Loop", "Scan"})
-_PACKED_BITS: Mapping[str, int] = {"FLOAT4E2M1": 4, "INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -75,10 +71,14 @@ def check(proto: onnx.ModelProto, *, where: str = "the model", folder: Path | No
     Raises:
         ModelError: It does not hold what it says.
     """
+    try:
+        _check_text(proto)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{where} is not a valid ONNX model: {error}") from None
     if not proto.graph.node:
         raise ModelError(f"{where} has no nodes: it is not an ONNX model, or an empty one")
     for tensor in _tensors(proto):
-        _check_tensor(tensor, where, folder)
+        check_tensor(tensor, where, folder)
     for graph in _graphs(proto):
         if graph.sparse_initializer:
             raise ModelError(f"{where} has sparse initializers: store them densely")
@@ -123,6 +123,46 @@ def without_weights(proto: onnx.ModelProto, *, keep: int = 1024) -> onnx.ModelPr
     return bare
 
 
+def infer_types(
+    proto: onnx.ModelProto, *, batch: int, max_value_bytes: int = MAX_TENSOR_BYTES
+) -> dict[str, int]:
+    """Infer element types without running anything, and refuse values that would be too large.
+
+    Args:
+        proto: A checked model.
+        batch: What to put for open axes of its inputs.
+        max_value_bytes: No value may have more.
+
+    Returns:
+        Value to ONNX's element type, 0 where it is not a tensor; only what could be inferred.
+
+    Raises:
+        ModelError: Shapes do not fit together, or a value would be too large.
+    """
+    bare = without_weights(proto)
+    del bare.graph.value_info[:]
+    for value in bare.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_value = dim.dim_value if dim.HasField("dim_value") else batch
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise ModelError(f"the model's shapes do not fit together: {_first_line(error)}") from None
+    types = {}
+    for value in (*inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type"):
+            types[value.name] = 0
+        elif tensor.elem_type:
+            types[value.name] = tensor.elem_type
+            sizes = [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
+            if math.prod(sizes) * element_bits(tensor.elem_type) > 8 * max_value_bytes:
+                raise ModelError(f"value {value.name!r} would have the shape {sizes}: too large")
+    return types
+
+
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     waiting = [proto.graph]
     while waiting:
@@ -143,6 +183,17 @@ def _attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
             yield from node.attribute
 
 
+def _check_text(proto: onnx.ModelProto) -> None:
+    """Read every name once: protobuf decodes a string only when it is asked for."""
+    for graph in _graphs(proto):
+        for node in graph.node:
+            _ = node.name, node.op_type, node.domain, *node.input, *node.output
+            _ = (*(attribute.name for attribute in node.attribute),)
+        _ = (*(tensor.name for tensor in graph.initializer),)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            _ = value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)
+
+
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(proto):
         yield from graph.initializer
@@ -152,92 +203,6 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from attribute.tensors
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise ModelError(f"attribute {attribute.name!r} is sparse: store it densely")
-
-
-def _check_tensor(tensor: onnx.TensorProto, where: str, folder: Path | None) -> None:
-    title = f"{where}: tensor {tensor.name!r}"
-    if any(dim < 0 for dim in tensor.dims) or len(tensor.dims) > 32:
-        raise ModelError(f"{title} has the impossible shape {tuple(tensor.dims)[:32]}")
-    if tensor.HasField("segment"):
-        raise ModelError(f"{title} is stored in segments: store it whole")
-    count = math.prod(tensor.dims)
-    if tensor.data_type == onnx.TensorProto.STRING:
-        _expect(title, count, len(tensor.string_data), "strings")
-        return
-    size = _size_bytes(tensor.data_type, count, title)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        tensor.raw_data = _external(tensor, size, title, folder)
-        tensor.ClearField("external_data")
-        tensor.data_location = onnx.TensorProto.DEFAULT
-    elif tensor.HasField("raw_data"):
-        _expect(title, size, len(tensor.raw_data), "bytes")
-    else:
-        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
-        stored = len(getattr(tensor, field))
-        bits = element_bits(tensor.data_type)
-        if bits < 8:
-            count = -(-count * bits // 8)
-        elif tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
-            count *= 2
-        _expect(title, count, stored, "values")
-
-
-def _expect(title: str, declared: int, stored: int, what: str) -> None:
-    if declared != stored:
-        raise ModelError(
-            f"{title} declares {declared} {what} and holds {stored}: the file is damaged"
-        )
-
-
-def element_bits(data_type: int) -> int:
-    """Bits of one element of an ONNX type as stored.
-
-    Raises:
-        ModelError: There is no such type.
-    """
-    try:
-        name = onnx.TensorProto.DataType.Name(data_type)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
-    except (ValueError, KeyError, TypeError):
-        raise ModelError(f"{data_type} is not an element type this version knows") from None
-    return _PACKED_BITS.get(name, int(np.dtype(dtype).itemsize) * 8)
-
-
-def _size_bytes(data_type: int, count: int, title: str) -> int:
-    try:
-        size = -(-count * element_bits(data_type) // 8)
-    except ModelError as error:
-        raise ModelError(f"{title}: {error}") from None
-    if size > MAX_TENSOR_BYTES:
-        raise ModelError(f"{title} declares {size} bytes; more than 2 GiB is not supported")
-    return size
-
-
-def _external(tensor: onnx.TensorProto, size: int, title: str, folder: Path | None) -> bytes:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if folder is None:
-        raise ModelError(f"{title} lies in another file, {location!r}: store the model in one file")
-    base = folder.resolve()
-    try:
-        path = (base / location).resolve()
-        if not location or Path(location).is_absolute() or not path.is_relative_to(base):
-            raise ModelError(f"{title} points outside the model's folder, to {location!r}")
-        offset = int(entries.get("offset", "0"))
-        length = int(entries.get("length", str(size)))
-        if not path.is_file():
-            raise ModelError(f"{title}: its data file {location!r} is missing from {base}")
-        if length != size or offset < 0 or offset + size > path.stat().st_size:
-            raise ModelError(
-                f"{title} declares {size} bytes; {location!r} does not hold {length} at {offset}"
-            )
-        with path.open("rb") as file:
-            file.seek(offset)
-            return bytes(file.read(size))
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{title}: cannot read its data file {location!r}: {error}") from None
 
 
 def _check_node(node: onnx.NodeProto, where: str) -> None:
@@ -256,6 +221,7 @@ def _check_node(node: onnx.NodeProto, where: str) -> None:
 
 
 def _check_declared(value: onnx.ValueInfoProto, where: str) -> None:
+    """Names that are text, and shapes that are not giant."""
     if not value.type.HasField("tensor_type"):
         return
     dims = [d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from narrows.graph.checks import element_bits
 from narrows.graph.cost_rules import Call, rule_for
 from narrows.graph.load import Model
+from narrows.graph.stored import element_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

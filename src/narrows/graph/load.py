@@ -15,7 +15,8 @@ from narrows.errors import ModelError
 from narrows.graph import checks
 from narrows.graph.flow import Flow, needed, reads_of, trace
 from narrows.graph.ort import session
-from narrows.graph.probe import TensorInfo, probe, tensor_info
+from narrows.graph.probe import TensorInfo, declare, probe, tensor_info
+from narrows.graph.stored import MAX_TENSOR_BYTES, numpy_name
 
 __all__ = ["Model", "TensorInfo", "load", "session"]
 
@@ -91,13 +92,8 @@ def load(
     if not any(name in flow.data for name in flow.outputs):
         raise ModelError(f"{where}: no output depends on the input {given.name!r}")
     tensors = probe(proto, flow, given)
-    for name in flow.data.intersection(flow.outputs):
-        if name not in tensors or name in flow.ragged or tensors[name].batch_axis is None:
-            shape = tensors[name].at(2) if name in tensors else "unknown"
-            raise ModelError(
-                f"{where}: output {name!r} has the shape {shape} for two samples; one axis must "
-                "hold one entry per sample: export the model without its post-processing"
-            )
+    _check_outputs(flow, tensors, where)
+    _declare_all(proto.graph, tensors)
     return Model(
         proto=proto,
         input=given,
@@ -160,9 +156,9 @@ def _open_batch(
         raise ModelError(
             f"{title} has the shape {sizes}: every axis but the batch must be positive"
         )
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+    dtype = numpy_name(tensor.elem_type)
     info = tensor_info(value.name, dims, dtype)
-    if info.size_bytes > checks.MAX_TENSOR_BYTES:
+    if info.size_bytes > MAX_TENSOR_BYTES:
         raise ModelError(f"{title} has the shape {sizes}: too large")
     fresh = onnx.helper.make_tensor_value_info(
         value.name, tensor.elem_type, ["N" if a == axis else size for a, size in enumerate(sizes)]
@@ -189,6 +185,26 @@ def _prune(graph: onnx.GraphProto) -> None:
             del graph.initializer[position]
     for position, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{position}"
+
+
+def _check_outputs(flow: Flow, tensors: Mapping[str, TensorInfo], where: str) -> None:
+    for name in flow.outputs:
+        if name not in tensors:
+            raise ModelError(f"{where}: output {name!r} is a constant or not an array: drop it")
+        if name in flow.data and (name in flow.ragged or tensors[name].batch_axis is None):
+            raise ModelError(
+                f"{where}: output {name!r} has the shape {tensors[name].at(2)} for two samples; "
+                "one axis must hold one entry per sample: export it without post-processing"
+            )
+
+
+def _declare_all(graph: onnx.GraphProto, tensors: Mapping[str, TensorInfo]) -> None:
+    """Write every shape that was found into the graph."""
+    names = [value.name for value in graph.output]
+    del graph.output[:]
+    graph.output.extend(declare(tensors[name]) for name in names)
+    ends = {*names, graph.input[0].name}
+    graph.value_info.extend(declare(info) for name, info in tensors.items() if name not in ends)
 
 
 def _check_finite(proto: onnx.ModelProto, where: str) -> None:

@@ -76,6 +76,7 @@ def session(
             source if isinstance(source, bytes) else str(source),
             options,
             providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # falling back prints to standard output
         )
     except _FAILURES as error:
         raise ModelError(f"ONNX Runtime does not take the model: {_message(error)}") from error

@@ -15,9 +15,10 @@ import onnx
 from numpy.typing import NDArray
 
 from narrows.errors import ModelError
-from narrows.graph.checks import MAX_TENSOR_BYTES, without_weights
+from narrows.graph.checks import infer_types
 from narrows.graph.flow import Flow
 from narrows.graph.ort import copy_weights, run, session
+from narrows.graph.stored import numpy_name
 
 BATCHES = (2, 3)
 
@@ -71,6 +72,15 @@ def tensor_info(name: str, dims: Dims, dtype: str) -> TensorInfo:
     )
 
 
+def declare(info: TensorInfo) -> onnx.ValueInfoProto:
+    """Name, type and shape for a graph; the batch axis is called N, other moving axes are open."""
+    dims: list[str | int | None] = [
+        "N" if size == (1, 0) else (None if size[0] else size[1]) for size in info.dims
+    ]
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(info.dtype))
+    return onnx.helper.make_tensor_value_info(info.name, kind, dims)
+
+
 def probe(proto: onnx.ModelProto, flow: Flow, given: TensorInfo) -> dict[str, TensorInfo]:
     """Find dimensions and element type of every value that a node of `flow` makes.
 
@@ -83,7 +93,7 @@ def probe(proto: onnx.ModelProto, flow: Flow, given: TensorInfo) -> dict[str, Te
         ModelError: The model does not run at another batch size, or its values are too large.
     """
     names = [name for position in range(len(flow.nodes)) for name in flow.makes(position)]
-    types = _element_types(proto, given, names)
+    types = infer_types(proto, batch=max(BATCHES))
     names = [name for name in names if types.get(name, 1)]
     seen = _run_shapes(proto, given, names)
     missing = [name for name in names if name not in types]
@@ -93,7 +103,7 @@ def probe(proto: onnx.ModelProto, flow: Flow, given: TensorInfo) -> dict[str, Te
     infos = {given.name: given}
     for name in names:
         dims = _affine(name, *(seen[batch][name] for batch in BATCHES))
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(types[name])).name
+        dtype = numpy_name(types[name])
         infos[name] = tensor_info(name, dims, dtype)
     return infos
 
@@ -105,32 +115,6 @@ def example_input(given: TensorInfo, batch: int) -> NDArray[Any]:
     if dtype.kind != "f":
         return np.zeros(shape, dtype)
     return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).astype(dtype).reshape(shape)
-
-
-def _element_types(proto: onnx.ModelProto, given: TensorInfo, names: list[str]) -> dict[str, int]:
-    """Element types by static inference (0: not a tensor), once declared sizes are checked."""
-    bare = without_weights(proto)
-    del bare.graph.value_info[:]
-    for axis, size in enumerate(given.at(max(BATCHES))):
-        bare.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
-    for value in bare.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise ModelError(f"the model's shapes do not fit together: {error}") from None
-    types = {}
-    for value in (*inferred.value_info, *inferred.output):
-        if not value.type.HasField("tensor_type"):
-            types[value.name] = 0
-            continue
-        tensor = value.type.tensor_type
-        sizes = [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
-        if int(np.prod(sizes, dtype=object)) > MAX_TENSOR_BYTES:
-            raise ModelError(f"value {value.name!r} would have the shape {sizes}: too large to run")
-        if tensor.elem_type:
-            types[value.name] = tensor.elem_type
-    return {name: types[name] for name in names if name in types}
 
 
 def _run_shapes(

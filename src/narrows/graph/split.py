@@ -22,6 +22,7 @@ from narrows.graph.cuts import Cut
 from narrows.graph.flow import SHAPE_OPERATORS
 from narrows.graph.load import Model, TensorInfo
 from narrows.graph.ort import copy_weights, run, session
+from narrows.graph.probe import declare
 
 Array = NDArray[Any]
 
@@ -165,15 +166,6 @@ def _empty(model: Model, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _value(info: TensorInfo) -> onnx.ValueInfoProto:
-    """Name, type and shape of a value, the batch axis called N."""
-    dims: list[str | int | None] = [
-        "N" if size == (1, 0) else (None if size[0] else size[1]) for size in info.dims
-    ]
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(info.dtype))
-    return onnx.helper.make_tensor_value_info(info.name, kind, dims)
-
-
 def _head(model: Model, info: TensorInfo) -> onnx.ModelProto:
     proto = _empty(model, "head")
     flow = model.flow
@@ -185,8 +177,8 @@ def _head(model: Model, info: TensorInfo) -> onnx.ModelProto:
             kept.append(node)
             wanted.update(flow.reads[position])
     proto.graph.node.extend(kept[::-1])
-    proto.graph.input.append(_value(model.input))
-    proto.graph.output.append(_value(info))
+    proto.graph.input.append(declare(model.input))
+    proto.graph.output.append(declare(info))
     copy_weights(model.proto, proto)
     return proto
 
@@ -210,8 +202,8 @@ class _Tail:
         for position in self.replaced:
             self._add_shape(graph, self.flow.nodes[position])
         graph.node.extend(self.flow.nodes[position] for position in kept)
-        graph.input.append(_value(self.cut))
-        graph.output.extend(_value(info) for info in self.model.outputs)
+        graph.input.append(declare(self.cut))
+        graph.output.extend(declare(info) for info in self.model.outputs)
         copy_weights(self.model.proto, proto)
         return proto
 
