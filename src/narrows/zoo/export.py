@@ -111,7 +111,7 @@ def _module_names(graph: onnx.GraphProto) -> dict[str, str]:
         if path is None:
             continue
         operator = node.op_type.lower()
-        stem = f"{path}.{operator}" if path in parents else path or operator
+        stem = f"{path}.{operator}" if path and path in parents else path or operator
         name, count = stem, 1
         while name in taken:
             count += 1
