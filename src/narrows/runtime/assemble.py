@@ -22,10 +22,12 @@ from narrows.graph.load import TensorInfo, load
 from narrows.graph.ort import run, session
 from narrows.plan.candidate import Route
 from narrows.preprocess import Preprocess
-from narrows.runtime.bundle import CHECK, SYMBOLS, Bundle, write_parts
+from narrows.runtime.bundle import CHECK, SYMBOLS, Bundle, symbols_tensor
+from narrows.runtime.folder import Content, write_folder
 from narrows.runtime.frame import HEADER_BYTES
 from narrows.runtime.manifest import HEAD, MODEL, TAIL, SplitPlace, Tensor
 from narrows.runtime.network import zeros
+from narrows.runtime.values import values_bytes
 
 
 @final
@@ -94,11 +96,13 @@ def write_bundle(
     checked = load(model)
     given = _tensor(checked.input)
     outputs = tuple(_tensor(info) for info in checked.outputs)
-    protos = {MODEL: _with_shapes(checked.proto, outputs)}
+    contents = {MODEL: _content(_with_shapes(checked.proto, outputs), given)}
     place = None
     if split is not None:
-        protos = {HEAD: split.head, TAIL: split.tail, **protos}
         place = _place(split, given, optimise=optimise)
+        symbols = symbols_tensor(place.symbol_shape)
+        head, tail = _content(split.head, given), _content(split.tail, symbols)
+        contents = {HEAD: head, TAIL: tail, **contents}
     picture = image is not None or (preprocess is not None and preprocess.size is not None)
     fields = {
         "model": name,
@@ -116,11 +120,15 @@ def write_bundle(
     _check_labels(labels, outputs[0])
     try:
         table = {} if split is None else split.table
-        bundle = write_parts(path, fields, protos=protos, table=table, replace=replace)
+        bundle = write_folder(Path(path), fields, contents=contents, table=table, replace=replace)
     except ConfigError as error:
         msg = f"cannot write the bundle {path}: {error}"
         raise BundleError(msg) from None
     return bundle
+
+
+def _content(proto: onnx.ModelProto, given: Tensor) -> Content:
+    return Content(proto=proto, values_bytes=values_bytes(proto, given))
 
 
 def _tensor(info: TensorInfo) -> Tensor:

@@ -14,26 +14,20 @@ every frame, so two sides with different bundles find out at the first one.
 from __future__ import annotations
 
 import hashlib
-import secrets
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-import numpy as np
-import onnx
-import onnxruntime
 import safetensors.numpy
 
 from narrows import config
 from narrows.coding.base import Table
-from narrows.errors import BundleError, NarrowsError, StorageError
-from narrows.files import storage_error, write_atomic
+from narrows.errors import BundleError, ModelError, NarrowsError
 from narrows.graph import checks
 from narrows.runtime.frame import ID_BYTES
 from narrows.runtime.manifest import HEAD, MODEL, TABLES, TAIL, Manifest, Part, Tensor
 from narrows.runtime.network import Network
+from narrows.runtime.values import values_bytes
 
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 1 << 19
@@ -66,7 +60,7 @@ class Bundle:
         Raises:
             BundleError: The bundle has no head, or it does not fit the manifest.
         """
-        outputs = (self._symbols(), Tensor(name=CHECK, shape=(), dtype="float32"))
+        outputs = (self._symbols, Tensor(name=CHECK, shape=(), dtype="float32"))
         return self._network(HEAD, self.manifest.input, outputs, threads)
 
     def tail(self, *, threads: int = 1) -> Network:
@@ -75,7 +69,7 @@ class Bundle:
         Raises:
             BundleError: The bundle has no tail, or it does not fit the manifest.
         """
-        return self._network(TAIL, self._symbols(), self.manifest.outputs, threads)
+        return self._network(TAIL, self._symbols, self.manifest.outputs, threads)
 
     def model(self, *, threads: int = 1) -> Network:
         """The whole model.
@@ -85,12 +79,13 @@ class Bundle:
         """
         return self._network(MODEL, self.manifest.input, self.manifest.outputs, threads)
 
+    @property
     def _symbols(self) -> Tensor:
         place = self.manifest.split
         if place is None:
             msg = f"{self.path} has no head and tail: it is for {self.manifest.route.value}"
             raise BundleError(msg)
-        return Tensor(name=SYMBOLS, shape=place.symbol_shape, dtype="int32")
+        return symbols_tensor(place.symbol_shape)
 
     def _network(
         self, file: str, input: Tensor, outputs: tuple[Tensor, ...], threads: int
@@ -103,6 +98,10 @@ class Bundle:
             data = _part_bytes(self.path, part)
             proto = checks.parse(data, where=str(self.path / file))
             del data
+            needed = values_bytes(proto, input)
+            if needed > part.values_bytes:
+                msg = f"its values need {needed} bytes, the manifest says {part.values_bytes}"
+                raise ModelError(msg)
             optimise = self.manifest.optimise
             return Network(proto, input=input, outputs=outputs, threads=threads, optimise=optimise)
         except BundleError:
@@ -110,6 +109,11 @@ class Bundle:
         except NarrowsError as error:
             msg = f"{self.path / file} cannot be used: {error}"
             raise BundleError(msg) from None
+
+
+def symbols_tensor(shape: tuple[int, ...]) -> Tensor:
+    """What the head gives and the tail takes."""
+    return Tensor(name=SYMBOLS, shape=shape, dtype="int32")
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -184,79 +188,3 @@ def _read_tables(data: bytes, file: Path) -> Table:
             msg = f"{file}: table {name!r} is {array.dtype}; tables hold integers only"
             raise BundleError(msg)
     return table
-
-
-def write_parts(
-    path: str | Path,
-    manifest: Mapping[str, object],
-    *,
-    protos: Mapping[str, onnx.ModelProto],
-    table: Table,
-    replace: bool = False,
-) -> Bundle:
-    """Write a bundle's folder, whole or not at all, and read it back.
-
-    `narrows.runtime.assemble` says what goes in; this writes it.
-
-    Args:
-        path: The folder to make.
-        manifest: Fields of `Manifest` but `parts` and `onnxruntime`.
-        protos: Parts by file name.
-        table: The coder's table; empty for none.
-        replace: Whether a bundle already there gives way.
-
-    Raises:
-        BundleError: There is something at `path`, or the parts do not fit together.
-        StorageError: The disk is full or the path cannot be written; nothing is left behind.
-    """
-    path = Path(path)
-    if path.exists() and not (replace and (path / MANIFEST).is_file()):
-        what = "a bundle: pass replace" if (path / MANIFEST).is_file() else "not a bundle: move it"
-        msg = f"cannot write a bundle to {path}: there is {what}, or choose another folder"
-        raise BundleError(msg)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-    try:
-        _fill(temporary, manifest, protos, table)
-        read_bundle(temporary)
-        _swap(temporary, path)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise storage_error(path, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return read_bundle(path)
-
-
-def _fill(
-    folder: Path,
-    manifest: Mapping[str, object],
-    protos: Mapping[str, onnx.ModelProto],
-    table: Table,
-) -> None:
-    folder.mkdir()
-    parts = []
-    arrays = {name: np.ascontiguousarray(array) for name, array in table.items()}
-    for file, proto in (*protos.items(), *([(TABLES, None)] if arrays else [])):
-        data = safetensors.numpy.save(arrays) if proto is None else proto.SerializeToString()
-        write_atomic(folder / file, data)
-        digest = hashlib.sha256(data).hexdigest()
-        parts.append(Part(file=file, sha256=digest, size_bytes=len(data)))
-    version = onnxruntime.__version__
-    whole = Manifest(**manifest, onnxruntime=version, parts=tuple(parts))  # type: ignore[arg-type]
-    config.write_json(folder / MANIFEST, whole)
-
-
-def _swap(temporary: Path, path: Path) -> None:
-    """Put a finished folder in place; an older bundle is moved aside first and then removed."""
-    if not path.exists():
-        temporary.rename(path)
-        return
-    older = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.old")
-    path.rename(older)
-    try:
-        temporary.rename(path)
-    except OSError:
-        older.rename(path)
-        raise
-    shutil.rmtree(older, ignore_errors=True)

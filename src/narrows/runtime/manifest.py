@@ -25,6 +25,7 @@ PARTS: Final = (HEAD, TAIL, MODEL, TABLES)
 
 MAX_ELEMENTS: Final = 1 << 26
 MAX_PART_BYTES: Final = (1 << 31) - 1
+MAX_VALUES_BYTES: Final = 1 << 33
 _MAX_AXES: Final = 8
 _DTYPES: Final = {"float32": 4, "float64": 8, "float16": 2, "int64": 8, "int32": 4, "bool": 1}
 
@@ -82,11 +83,13 @@ class Part:
         file: Its name; one of `PARTS`.
         sha256: Of its bytes, as 64 hexadecimal digits.
         size_bytes: Its length.
+        values_bytes: What its values take for one sample; 0 for tables. No more is ever allowed.
     """
 
     file: str
     sha256: str
     size_bytes: int
+    values_bytes: int
 
     def __post_init__(self) -> None:
         _require(self.file in PARTS, f"part {self.file!r} is not one of {', '.join(PARTS)}")
@@ -94,6 +97,8 @@ class Part:
         _require(good, f"part {self.file!r} has no sha256 of 64 hexadecimal digits")
         good = 0 < self.size_bytes <= MAX_PART_BYTES
         _require(good, f"part {self.file!r} has {self.size_bytes} bytes, at most {MAX_PART_BYTES}")
+        good = 0 <= self.values_bytes <= MAX_VALUES_BYTES
+        _require(good, f"part {self.file!r} declares {self.values_bytes} bytes of values")
 
 
 @final
