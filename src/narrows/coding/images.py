@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from narrows.coding.image_headers import READERS
 from narrows.errors import CodecError, CorruptData
@@ -18,6 +19,7 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 2**21
 """Largest picture; it keeps decoding within the bound on memory."""
 
+_AVIF_THREADS = threading.Lock()
 _SAVE: dict[str, dict[str, Any]] = {
     "jpeg": {"optimize": True, "progressive": True},
     "webp": {"method": 6},
@@ -128,10 +130,25 @@ def _check_shape(shape: tuple[int, ...], error: type[CodecError]) -> None:
         raise error(msg)
 
 
+def _opened(data: bytes, format_name: str) -> Image.Image:
+    """The picture, before its pixels are decoded; AVIF on one thread.
+
+    Each thread of an AVIF decoder costs memory, and a server decodes many pictures at once.
+    Pillow takes their number from a variable of its module, when it opens a file.
+    """
+    with _AVIF_THREADS:
+        before = AvifImagePlugin.DEFAULT_MAX_THREADS
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        try:
+            return Image.open(io.BytesIO(data), formats=[format_name.upper()])
+        finally:
+            AvifImagePlugin.DEFAULT_MAX_THREADS = before
+
+
 def _decoded(data: bytes, format_name: str, size: tuple[int, int]) -> Image.Image:
     """The picture in a file whose header has been checked."""
     try:
-        picture = Image.open(io.BytesIO(data), formats=[format_name.upper()])
+        picture = _opened(data, format_name)
         if picture.size == size:
             picture.load()
             return picture
