@@ -22,15 +22,10 @@ HEAVY = ("numpy", "onnx", "onnxruntime", "grpc", "torch", "PIL", "google.protobu
 BUILT = [name for name in cli.COMMANDS if (Path(cli.__file__).parent / f"{name}.py").exists()]
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+HELPS = [["--help"], ["--version"], [], *([name, "--help"] for name in BUILT)]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], [], *[[b, "--help"] for b in BUILT]]
-)
+@pytest.mark.parametrize("arguments", HELPS)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from narrows.cli import main; code = main(sys.argv[1:]);"
