@@ -1,55 +1,60 @@
-"""A time model of a device, operator by operator: what a network it has never run will cost.
+"""A time model of a device, kernel by kernel: what a network it has never run will cost.
 
-    time of a node = Σ rate · feature,   features: calls, MACs, bytes read and written, weights, ...
+    time of a kernel = Σ rate · feature      one set of non-negative rates for each kind of kernel
 
-one set of rates for each *kernel class* (depthwise, pointwise, dense convolution, matrix product,
-elementwise, ...), because a MAC of a depthwise convolution costs many times one of a dense one.
+A multiply-accumulate of a depthwise convolution costs many times one of a dense one, and what is
+fused costs next to nothing: MACs alone are off by tens of per cent. The rates are fitted to the
+kernels of random probe networks, timed by the runtime's profiler on the device itself
+(`narrows.measure.fitting`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import ClassVar, final
 
+from narrows.errors import MeasureError
+from narrows.graph.cost import NodeCost
+from narrows.measure.kernels import Kernel, kernels
 
-class CostedNode(Protocol):
-    """What the time model reads of a node; `narrows.graph.cost.NodeCost` is one."""
-
-    @property
-    def op_type(self) -> str:
-        """ONNX operator."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one sample."""
-
-    @property
-    def weight_bytes(self) -> int:
-        """Constants it reads."""
-
-    @property
-    def in_bytes(self) -> int:
-        """Data it reads."""
-
-    @property
-    def out_bytes(self) -> int:
-        """Data it writes."""
+# A kind the probes did not meet takes the rates of its neighbour.
+_NEIGHBOUR = {
+    "conv-first": "conv-dense",
+    "conv-grouped": "conv-dense",
+    "conv-1d": "conv-dense",
+    "conv-3d": "conv-dense",
+    "product-vector": "product",
+    "product-data": "product",
+    "recurrent": "product",
+    "softmax": "transcendental",
+    "normalisation": "transcendental",
+    "quantize": "elementwise",
+    "reorder-in": "copy",
+    "reorder-out": "copy",
+    "transpose": "copy",
+    "resize": "copy",
+    "pool": "elementwise",
+    "reduce": "elementwise",
+    "copy": "elementwise",
+    "transcendental": "elementwise",
+    "view": "elementwise",
+}
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRates:
-    """Fitted coefficients of one kernel class.
+    """Fitted rates of one kind of kernel.
 
     Args:
-        kernel: Name of the class, e.g. "conv-depthwise".
-        seconds_per: One rate for each of `FEATURES`, none negative.
-        samples: Timed nodes it was fitted to; 0 means the rates are borrowed.
-        error: Median relative error on nodes left out of the fit.
+        kind: E.g. "conv-depthwise".
+        seconds_per: One rate for each of `narrows.measure.kernels.FEATURES`, none negative.
+        samples: Timed kernels it was fitted to.
+        error: Median relative error over them.
     """
 
-    kernel: str
+    kind: str
     seconds_per: tuple[float, ...]
     samples: int
     error: float
@@ -58,35 +63,80 @@ class KernelRates:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRates:
-    """All that is known of a device's speed; JSON through `narrows.config`.
+    """What is known of a device's speed; JSON through `narrows.config`.
 
     Args:
-        kernels: One entry a kernel class.
-        call_s: Time of a call of the runtime with no work in it.
-        scale: Whole networks over the sum of their nodes, from networks timed as a whole.
-        macs_per_s: MACs a second over the fitted networks: the MACs-only model beside this one.
+        kernels: One entry for each kind of kernel.
+        call_s: Time of one call of the runtime, whatever is in it.
+        scale: Processor time of whole networks over the sum of their kernels.
+        macs_per_s: Speed over whole networks: the MACs-only model that this one is judged against.
+        lanes: Channels in a block of the convolutions' layout; 0 where there is none.
         threads: Threads it holds for.
         environment_key: `Environment.key` of the device.
+        network_error: Median relative error over the probe networks as wholes.
     """
+
+    FORMAT: ClassVar[int] = 1
 
     kernels: tuple[KernelRates, ...]
     call_s: float
     scale: float
     macs_per_s: float
+    lanes: int
     threads: int
     environment_key: str
+    network_error: float
+
+    def kernel_s(self, kernel: Kernel) -> float:
+        """Predicted seconds of one kernel."""
+        rates = self._rates(kernel.kind).seconds_per
+        return self.scale * sum(r * f for r, f in zip(rates, kernel.features, strict=True))
+
+    def _rates(self, kind: str) -> KernelRates:
+        known = {entry.kind: entry for entry in self.kernels}
+        for name in relatives(kind):
+            if name in known:
+                return known[name]
+        msg = f"no rates for {kind!r} or its like: profile the device again"
+        raise MeasureError(msg)
 
 
-def predict_nodes_s(costs: Sequence[CostedNode], rates: OperatorRates) -> tuple[float, ...]:
-    """Predicted seconds of every node, in order."""
-    return tuple(node.macs / rates.macs_per_s for node in costs)
+def predict_nodes_s(costs: Sequence[NodeCost], rates: OperatorRates) -> tuple[float, ...]:
+    """Predicted seconds of every node, in order.
+
+    A kernel's time is given to the node it is named after; nodes done inside it show 0. A reorder
+    belongs to the node that needs it.
+    """
+    times = [0.0] * len(costs)
+    for kernel in kernels(costs, lanes=rates.lanes):
+        times[kernel.nodes[0]] += rates.kernel_s(kernel)
+    return tuple(times)
 
 
-def predict_head_s(costs: Sequence[CostedNode], rates: OperatorRates) -> float:
-    """Predicted seconds of one call of a graph made of these nodes."""
-    return rates.call_s + sum(predict_nodes_s(costs, rates))
+def predict_head_s(costs: Sequence[NodeCost], rates: OperatorRates) -> float:
+    """Predicted seconds of one call of a graph made of these nodes.
+
+    Args:
+        costs: `narrows.graph.cost.node_costs` of the head (or of any graph), or those of its nodes
+            among the whole model's.
+        rates: Of the device.
+    """
+    return rates.call_s + sum(predict_nodes_s(costs, rates)) if costs else 0.0
 
 
-def predict_by_macs_s(costs: Sequence[CostedNode], rates: OperatorRates) -> float:
+def predict_by_macs_s(costs: Sequence[NodeCost], rates: OperatorRates) -> float:
     """The same by MACs alone: the naive model the other is judged against."""
-    return rates.call_s + sum(node.macs for node in costs) / rates.macs_per_s
+    return sum(node.macs for node in costs) / rates.macs_per_s
+
+
+def relatives(kind: str) -> list[str]:
+    """The kind, then those whose rates may stand in, nearest first."""
+    found = [kind]
+    for suffix in ("-plain", "-int8"):
+        if kind.endswith(suffix):
+            found.append(kind.removesuffix(suffix))
+    while found[-1] in _NEIGHBOUR:
+        found.append(_NEIGHBOUR[found[-1]])
+    if found[-1] != "conv-dense" and found[-1].startswith("conv-"):
+        found.append("conv-dense")
+    return found

@@ -1,0 +1,192 @@
+"""Time a device and fit its rates: probe networks run under the runtime's profiler.
+
+probe networks ──profiler──► (features, time) of ~10 000 kernels ──fit──► OperatorRates
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from narrows.errors import MeasureError
+from narrows.graph.cost import NodeCost, node_costs
+from narrows.graph.load import Model, load, session
+from narrows.measure.environment import Environment, environment
+from narrows.measure.kernels import FEATURES, kernels, reorder_features
+from narrows.measure.latency import Schedule, compare
+from narrows.measure.operators import OperatorTime, example_input, operator_times
+from narrows.measure.probes import probe_networks
+from narrows.measure.profiling import KernelRates, OperatorRates, predict_nodes_s, relatives
+from narrows.measure.rate_fit import fit_rates
+
+PROBES = 100
+_ENOUGH = 40
+_FEW = 30  # samples of a kind below which its neighbour's help
+_RARE = 0.03  # share of samples below which a feature is not trusted with a rate
+
+_Sample = tuple[tuple[float, ...], float]
+_FLOOR_S = 2e-6  # the profiler counts microseconds
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A network that was run on the device.
+
+    Args:
+        costs: Its nodes.
+        kernels: Its kernels as the runtime's profiler timed them.
+        cpu_s: Processor time of one call without the profiler.
+    """
+
+    costs: tuple[NodeCost, ...]
+    kernels: tuple[OperatorTime, ...]
+    cpu_s: float
+
+
+def profile_device(
+    *,
+    threads: int = 1,
+    probes: int = PROBES,
+    seed: int = 0,
+    limit_s: float = 75.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> OperatorRates:
+    """Time this machine and fit its rates; about half a minute.
+
+    Args:
+        threads: Threads inside an operator.
+        probes: Random networks to run; fewer than 20 leave kinds without rates of their own.
+        seed: Of the networks.
+        limit_s: After this long (a slow or a busy machine) 40 networks are enough.
+        progress: Called with the networks done and to do.
+
+    Raises:
+        MeasureError: Nothing could be fitted.
+    """
+    timed: list[Timed] = []
+    started_s = time.monotonic()
+    for proto in probe_networks(probes, seed=seed):
+        timed.append(time_network(load(proto), threads=threads))
+        if progress:
+            progress(len(timed), probes)
+        if len(timed) >= _ENOUGH and time.monotonic() - started_s > limit_s:
+            break
+    return fitted(timed, environment(threads=threads))
+
+
+def time_network(model: Model, *, threads: int = 1, runs: int = 12) -> Timed:
+    """Run a network with and without the runtime's profiler."""
+    running = session(model.proto, threads=threads)
+    feeds = {model.input.name: example_input(model)}
+    schedule = Schedule(rounds=3, round_s=0.0, min_calls=runs // 3, session_s=0.0, threads=threads)
+    whole = compare({"whole": lambda: running.run(None, feeds)}, schedule=schedule)
+    taken = whole.measurements["whole"]
+    calls_s = taken.cpu_samples if threads == 1 else taken.samples
+    return Timed(
+        costs=node_costs(model),
+        kernels=operator_times(model, runs=runs, threads=threads),
+        cpu_s=float(np.quantile(calls_s, 0.25)),
+    )
+
+
+def fitted(networks: Sequence[Timed], here: Environment) -> OperatorRates:
+    """Rates fitted to timed networks.
+
+    Raises:
+        MeasureError: There are none.
+    """
+    if not networks:
+        msg = "cannot fit rates to no networks: time at least one (100 are the default)"
+        raise MeasureError(msg)
+    lanes = _lanes(networks, here)
+    samples: dict[str, list[_Sample]] = {}
+    for network in networks:
+        for kind, features, time_s in _samples(network, lanes):
+            samples.setdefault(kind, []).append((features, time_s))
+    entries = tuple(_fit_kind(kind, samples) for kind in sorted(samples))
+    draft = OperatorRates(
+        kernels=entries,
+        call_s=0.0,
+        scale=1.0,
+        macs_per_s=_macs_per_s(networks),
+        lanes=lanes,
+        threads=here.threads,
+        environment_key=here.key,
+        network_error=0.0,
+    )
+    return _calibrated(draft, networks)
+
+
+def _lanes(networks: Sequence[Timed], here: Environment) -> int:
+    """The width of a block of channels, where the runtime was seen to reorder into blocks."""
+    if not any(kernel.is_reorder for network in networks for kernel in network.kernels):
+        return 0
+    wide = "avx512f" in here.cpu_flags or here.architecture == "aarch64"
+    return 16 if wide else 8
+
+
+def _samples(network: Timed, lanes: int) -> Iterable[tuple[str, tuple[float, ...], float]]:
+    """(kind, features, seconds) of each timed kernel that the rules foretold."""
+    expected = [k for k in kernels(network.costs, lanes=lanes) if not k.is_reorder]
+    by_nodes = {frozenset(network.costs[i].name for i in k.nodes): k for k in expected}
+    for timed in network.kernels:
+        if timed.is_reorder:
+            kind = "reorder-in" if timed.kernel == "ReorderInput" else "reorder-out"
+            yield kind, reorder_features(timed.out_bytes), timed.time_s
+            continue
+        kernel = by_nodes.get(frozenset(timed.nodes))
+        if kernel:
+            yield kernel.kind, kernel.features, timed.time_s
+
+
+def _fit_kind(kind: str, samples: dict[str, list[tuple[tuple[float, ...], float]]]) -> KernelRates:
+    """Fit one kind; what its own samples leave open its neighbour's decide."""
+    own = samples[kind]
+    features = np.array([f for f, _ in own])
+    times_s = np.array([t for _, t in own])
+    weights = 1 / np.maximum(times_s, _FLOOR_S)
+    seen = (features > 0).sum(axis=0) >= max(2, _RARE * len(own))
+    near: list[_Sample] = []
+    if len(own) < _FEW:
+        near = next((samples[name] for name in relatives(kind)[1:] if name in samples), [])
+    more = np.array([f for f, _ in near]).reshape(-1, len(FEATURES))
+    more_s = np.array([t for _, t in near])
+    faint = 0.1 * np.sqrt(len(own) / max(1, len(near))) / np.maximum(more_s, _FLOOR_S)
+    rates = fit_rates(
+        np.concatenate([features * seen, more]),
+        np.concatenate([times_s, more_s]),
+        np.concatenate([weights, faint]),
+    )
+    errors = np.abs(features @ rates - times_s) / np.maximum(times_s, _FLOOR_S)
+    return KernelRates(
+        kind=kind,
+        seconds_per=tuple(float(r) for r in rates),
+        samples=len(own),
+        error=round(float(np.median(errors)), 4),
+    )
+
+
+def _calibrated(draft: OperatorRates, networks: Sequence[Timed]) -> OperatorRates:
+    """Set what a call costs and what whole networks cost over their kernels' sum."""
+    sums_s = np.array([sum(predict_nodes_s(n.costs, draft)) for n in networks])
+    whole_s = np.array([n.cpu_s for n in networks])
+    call_s, scale = fit_rates(
+        np.stack([np.ones_like(sums_s), sums_s], axis=1), whole_s, 1 / whole_s
+    )
+    errors = np.abs((call_s + scale * sums_s) / whole_s - 1)
+    return replace(
+        draft,
+        call_s=float(call_s),
+        scale=float(scale),
+        network_error=round(float(np.median(errors)), 4),
+    )
+
+
+def _macs_per_s(networks: Sequence[Timed]) -> float:
+    speeds = [sum(c.macs for c in n.costs) / n.cpu_s for n in networks]
+    return float(np.median([s for s in speeds if s > 0]))
