@@ -117,7 +117,6 @@ def write_bundle(
         "max_frame_bytes": _max_frame_bytes(given, place, picture=picture),
         "optimise": optimise,
     }
-    _check_labels(labels, outputs[0])
     try:
         table = {} if split is None else split.table
         bundle = write_folder(Path(path), fields, contents=contents, table=table, replace=replace)
@@ -177,13 +176,3 @@ def _max_frame_bytes(given: Tensor, place: SplitPlace | None, *, picture: bool) 
         return HEADER_BYTES + 1024 + 12 * math.prod(place.symbol_shape)
     values = math.prod(given.shape)
     return HEADER_BYTES + (1 << 16) + 2 * (values if picture else given.size_bytes)
-
-
-def _check_labels(labels: Sequence[str] | None, output: Tensor) -> None:
-    classes = math.prod(output.shape)
-    if labels is not None and len(labels) != classes:
-        msg = (
-            f"{len(labels)} labels for a model with {classes} outputs: "
-            "give one label for each class, in the order of the outputs"
-        )
-        raise BundleError(msg)

@@ -176,6 +176,12 @@ class Manifest:
         _require(image == (self.image is not None), "a picture codec is for the image route alone")
         if self.takes_pictures:
             self._check_pixels()
+        classes = math.prod(self.outputs[0].shape)
+        _require(
+            self.labels is None or len(self.labels) == classes,
+            f"{len(self.labels or ())} labels for a model with {classes} outputs: "
+            "give one for each class, in the order of the outputs",
+        )
         _require(not image or self.takes_pictures, "the image route needs pictures as inputs")
 
     def _needed(self) -> tuple[str, ...]:
