@@ -127,7 +127,10 @@ def test_find_takes_index_or_name_and_names_the_nearest():
 
 @st.composite
 def graphs(draw):
-    """Random graphs of increasing functions (nothing cancels): unary, sums, and reshapes that use the batch size of any earlier value."""
+    """Random graphs of increasing functions, so that nothing cancels.
+
+    Unary functions, sums, and reshapes that use the batch size of any earlier value.
+    """
     values = ["x"]
     lines = []
     for i in range(draw(st.integers(2, 12))):

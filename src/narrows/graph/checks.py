@@ -7,7 +7,7 @@ that are really there: declared dimensions, external data, attributes that kerne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -22,6 +22,8 @@ MAX_MODEL_BYTES = 2**31 - 1
 
 _POSITIVE = frozenset({"strides", "dilations", "kernel_shape", "group", "hidden_size", "blocksize"})
 _COUNTED = frozenset({"pads", "output_padding"})
+_MAX_NODES = 1_000_000
+_MAX_DEPTH = 50
 _LOOPS = frozenset({"Loop", "Scan"})
 
 
@@ -71,25 +73,26 @@ def check(proto: onnx.ModelProto, *, where: str = "the model", folder: Path | No
     Raises:
         ModelError: It does not hold what it says.
     """
-    try:
-        _check_text(proto)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{where} is not a valid ONNX model: {error}") from None
+    if not all(isinstance(text, str) for graph in _graphs(proto) for text in _texts(graph)):
+        raise ModelError(f"{where} is not a valid ONNX model: a name in it is not text")
     if not proto.graph.node:
         raise ModelError(f"{where} has no nodes: it is not an ONNX model, or an empty one")
     for tensor in _tensors(proto):
         check_tensor(tensor, where, folder)
-    for graph in _graphs(proto):
-        if graph.sparse_initializer:
-            raise ModelError(f"{where} has sparse initializers: store them densely")
-        for node in graph.node:
-            _check_node(node, where)
+    if any(graph.sparse_initializer for graph in _graphs(proto)):
+        raise ModelError(f"{where} has sparse initializers: store them densely")
+    for node in _nodes(proto):
+        _check_node(node, where)
+    _check_functions(proto, where)
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         _check_declared(value, where)
     if proto.ByteSize() > MAX_MODEL_BYTES:
         raise ModelError(f"{where} is above 2 GB with its weights; that is not supported")
+    bare = without_weights(proto)
+    for value in bare.graph.output:  # exporters leave out shapes they do not know
+        value.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(without_weights(proto))
+        onnx.checker.check_model(bare)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelError(f"{where} is not a valid ONNX model: {_first_line(error)}") from None
 
@@ -164,40 +167,40 @@ def infer_types(
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    waiting = [proto.graph]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
-
-
-def _attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
-    for graph in _graphs(proto):
-        for node in graph.node:
-            yield from node.attribute
+    """The graph and every subgraph, those inside functions too."""
+    yield proto.graph
+    waiting = [*proto.graph.node]
     for function in proto.functions:
-        for node in function.node:
-            yield from node.attribute
+        waiting += function.node
+    while waiting:
+        for attribute in waiting.pop().attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield graph
+                waiting += graph.node
 
 
-def _check_text(proto: onnx.ModelProto) -> None:
-    """Read every name once: protobuf decodes a string only when it is asked for."""
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     for graph in _graphs(proto):
-        for node in graph.node:
-            _ = node.name, node.op_type, node.domain, *node.input, *node.output
-            _ = (*(attribute.name for attribute in node.attribute),)
-        _ = (*(tensor.name for tensor in graph.initializer),)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            _ = value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Every name; protobuf gives bytes for what is not UTF-8."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (tensor.name for tensor in graph.initializer)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(proto):
         yield from graph.initializer
-    for attribute in _attributes(proto):
+    for attribute in (a for node in _nodes(proto) for a in node.attribute):
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
@@ -218,6 +221,30 @@ def _check_node(node: onnx.NodeProto, where: str) -> None:
             raise ModelError(
                 f"{title} has {attribute.name} = {values}: below {low} or far too large"
             )
+
+
+def _check_functions(proto: onnx.ModelProto, where: str) -> None:
+    """Refuse functions that call themselves, or that grow without end once they are written out."""
+    bodies = {(function.domain, function.name): function for function in proto.functions}
+    counts: dict[tuple[str, str], int] = {}
+
+    def count(nodes: Iterable[onnx.NodeProto], inside: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in inside or len(inside) > _MAX_DEPTH:
+                raise ModelError(f"{where}: function {key[1]!r} calls itself, or too deeply")
+            if key in bodies and key not in counts:
+                counts[key] = count(bodies[key].node, (*inside, key))
+            total += counts.get(key, 1)
+            for attribute in node.attribute:
+                total += sum(
+                    count(graph.node, inside) for graph in (attribute.g, *attribute.graphs)
+                )
+        return total
+
+    if bodies and (total := count(proto.graph.node, ())) > _MAX_NODES:
+        raise ModelError(f"{where} has {total} nodes once its functions are written out: too many")
 
 
 def _check_declared(value: onnx.ValueInfoProto, where: str) -> None:

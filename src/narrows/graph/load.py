@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import numpy_helper
 
 from narrows.errors import ModelError
@@ -191,7 +192,7 @@ def _check_outputs(flow: Flow, tensors: Mapping[str, TensorInfo], where: str) ->
     for name in flow.outputs:
         if name not in tensors:
             raise ModelError(f"{where}: output {name!r} is a constant or not an array: drop it")
-        if name in flow.data and (name in flow.ragged or tensors[name].batch_axis is None):
+        if name in flow.data and tensors[name].batch_axis is None:
             raise ModelError(
                 f"{where}: output {name!r} has the shape {tensors[name].at(2)} for two samples; "
                 "one axis must hold one entry per sample: export it without post-processing"

@@ -45,7 +45,7 @@ def check_tensor(tensor: onnx.TensorProto, where: str, folder: Path | None) -> N
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         tensor.raw_data = _external(tensor, size, title, folder)
         tensor.ClearField("external_data")
-        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.ClearField("data_location")
     elif tensor.HasField("raw_data"):
         _expect(title, size, len(tensor.raw_data), "bytes")
     else:
