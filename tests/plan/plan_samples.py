@@ -9,7 +9,14 @@ from narrows.plan.predict import Places, Work, cost
 from narrows.plan.profile import Cloud, Device, Link
 
 RATES = OperatorRates(
-    kernels=(), call_s=0.0, scale=1.0, macs_per_s=1e9, threads=1, environment_key="test"
+    kernels=(),
+    call_s=0.0,
+    scale=1.0,
+    macs_per_s=1e9,
+    lanes=0,
+    threads=1,
+    environment_key="test",
+    network_error=0.0,
 )
 DEVICE = Device(
     name="board",

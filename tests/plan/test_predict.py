@@ -23,17 +23,17 @@ def work(**changes: object) -> Work:
 
 def test_latency_is_the_sum_of_six_terms_worked_out_by_hand() -> None:
     found = cost(work(), PLACES)
-    send_s = (2000 + 16 + 150) * 8 / 1e6 + 0.01
+    send_s = (2000 + 12 + 150) * 8 / 1e6 + 0.01
     reply_s = (400 + 100) * 8 / 4e6 + 0.01
     assert found.send.seconds == pytest.approx(send_s)
     assert found.reply.seconds == pytest.approx(reply_s)
     assert found.latency_s == pytest.approx(0.010 + 0.001 + send_s + 0.0 + 0.006 + reply_s)
-    assert found.bytes_up == 2166
+    assert found.bytes_up == 2162
     assert found.bytes_down == 500
     waiting_s = send_s + 0.006 + reply_s
-    radio_j = 2166e-6 + 500e-7
+    radio_j = 2162e-6 + 500e-7
     assert found.energy_j == pytest.approx(2.0 * 0.011 + 0.5 * waiting_s + radio_j)
-    assert found.price == pytest.approx(1e-9 * 2666 + 1e-7 + 1e-5 * 0.006)
+    assert found.price == pytest.approx(1e-9 * 2662 + 1e-7 + 1e-5 * 0.006)
     assert found.head.measured
     assert not found.send.measured
 

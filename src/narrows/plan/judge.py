@@ -17,6 +17,7 @@ from narrows.measure.quality import (
 )
 from narrows.metrics import Metric
 from narrows.plan.candidate import Drop, Score
+from narrows.task import Task
 
 _TOP = 5
 
@@ -129,6 +130,13 @@ class Judge:
         if self._needs_outputs:
             return self.metric(answers.outputs, labels[answers.rows])
         return float(self._hits(answers).mean())
+
+
+def judge_of(task: Task) -> Judge:
+    """The judge of a task: by classes where labels are class numbers."""
+    labels = task.choose.labels
+    numbered = labels.dtype.kind in "iu" and labels.ndim == 1
+    return Judge(metric=task.metric, classed=numbered and task.metric.name != "rmse")
 
 
 def joined(parts: Sequence[Answers]) -> Answers:

@@ -18,7 +18,7 @@ from typing import final
 from narrows.plan.candidate import Cost, Term
 from narrows.plan.profile import Cloud, Device, Link
 
-FRAME_HEADER_BYTES = 16
+FRAME_HEADER_BYTES = 12
 _NOTHING = Term(seconds=0.0, measured=True)
 
 

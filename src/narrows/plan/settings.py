@@ -27,13 +27,13 @@ class Settings:
     Args:
         cuts: "auto" (those no other cut dominates), "auto:20" (those, then the smallest others
             until there are 20), "all", or numbers and tensor names with commas between.
-        rates: Quantizer steps for each cut, each √2 times the one before.
+        rates: Quantizer steps for each cut, each √2 times the one before, laid around the step at
+            which the answers begin to change.
         blocks: Sides of the transform's blocks to try; the one that codes a cut in the fewest bits
             is kept.
         coders: Entropy coders; the symbols are the same, so a second one costs next to nothing.
         threshold: Where a quantizer rounds up, in steps; 0.5 is plain rounding, above it zero gets
             a wider bin, which saves more bytes than it costs in accuracy.
-        finest_share: The finest step over the root mean square of the transformed feature.
         pictures: Picture formats tried as the honest alternative; none for arrays.
         qualities: Picture format → qualities.
         scales: Sides of the picture sent over its own side.
@@ -54,7 +54,6 @@ class Settings:
     blocks: tuple[int, ...] = (1, 2)
     coders: tuple[str, ...] = CODERS
     threshold: float = 0.6
-    finest_share: float = 0.25
     pictures: tuple[str, ...] = ("jpeg", "webp", "avif")
     qualities: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(QUALITIES))
     scales: tuple[float, ...] = (1.0, 0.75)
@@ -84,11 +83,6 @@ class Settings:
         known = set(self.qualities)
         _check(set(self.pictures) <= known, "pictures", self.pictures, f"some of {sorted(known)}")
         _check(set(self.coders) <= set(CODERS), "coders", self.coders, f"some of {CODERS}")
-
-    @property
-    def step_shares(self) -> tuple[float, ...]:
-        """The steps over the feature's root mean square, rising."""
-        return tuple(self.finest_share * 2 ** (k / 2) for k in range(self.rates))
 
 
 def codec_settings(names: str) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -1,0 +1,239 @@
+"""Points and times → candidates with their costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from narrows.coding import ImageCodec
+from narrows.graph.cuts import Cut
+from narrows.graph.load import Model
+from narrows.plan.alternatives import picture_spec
+from narrows.plan.candidate import Candidate, CodecSpec, Route, Term
+from narrows.plan.fitted import FittedCut, FittedRate
+from narrows.plan.judge import Answers, Judge
+from narrows.plan.points import Payloads, Point, PointKey
+from narrows.plan.predict import Places, Work, cost
+from narrows.plan.timing import PartTimes
+
+_NONE = Term(seconds=0.0, measured=True)
+_LOCAL = Payloads(sizes=np.zeros(1, np.int64), encode_s=np.zeros(1), decode_s=np.zeros(1))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembler:
+    """Makes the candidates of one model variant.
+
+    Args:
+        variant: Its name.
+        model: The whole model.
+        cuts: All its cuts.
+        places: The plan's.
+        times: Of the model's parts.
+        judge: Of the task.
+        labels: Of the choose set.
+        exact: The uncompressed model's answers on all of the choose set.
+        width: Number of outputs.
+        reply_bytes: Size of an answer.
+        pixels: Values of a picture, height × width; 0 for arrays.
+    """
+
+    variant: str
+    model: Model
+    cuts: tuple[Cut, ...]
+    places: Places
+    times: PartTimes
+    judge: Judge
+    labels: NDArray[Any]
+    exact: Answers
+    width: int
+    reply_bytes: float
+    pixels: int
+    _whole: dict[str, Term] = field(default_factory=dict)
+
+    def local(self) -> Candidate:
+        """All on the device."""
+        last = self.cuts[-1]
+        work = Work(
+            head=self.times.whole(self.places.device),
+            encode=_NONE,
+            tail=_NONE,
+            crosses=False,
+            payload_bytes=0.0,
+            reply_bytes=0.0,
+            device_macs=last.head_macs,
+            device_memory_bytes=last.head_weight_bytes + last.head_peak_bytes,
+        )
+        return self._candidate("local", Route.LOCAL, None, _LOCAL, self.exact, work)
+
+    def pictures(
+        self, codecs: Mapping[str, ImageCodec], points: Mapping[str, Point]
+    ) -> list[Candidate]:
+        """The picture to the whole model in the cloud."""
+        made = []
+        for name, point in points.items():
+            codec = codecs[name]
+            payloads = point.payloads[codec.format]
+            encode = self._on_device(
+                payloads,
+                self.places.device.picture_encode_s_per_pixel.get(codec.format, 0.0)
+                * self.pixels
+                * codec.scale**2,
+            )
+            decode = self._in_cloud(
+                payloads,
+                self.places.cloud.picture_decode_s_per_pixel.get(codec.format, 0.0) * self.pixels,
+            )
+            work = self._remote(encode, decode, float(payloads.sizes.mean()))
+            made.append(
+                self._candidate(
+                    name, Route.IMAGE, picture_spec(codec), payloads, point.answers, work
+                )
+            )
+        return made
+
+    def raw(self, points: Mapping[str, Point]) -> list[Candidate]:
+        """The input as it is to the whole model in the cloud."""
+        made = []
+        for name, point in points.items():
+            payloads = point.payloads[name]
+            # Deflating is timed here and scaled: profiles state no rate for it.
+            encode = self._on_device(payloads, float(np.median(payloads.encode_s)))
+            decode = self._in_cloud(payloads, float(np.median(payloads.decode_s)))
+            work = self._remote(encode, decode, float(payloads.sizes.mean()))
+            made.append(
+                self._candidate(
+                    name, Route.RAW, CodecSpec(name=name), payloads, point.answers, work
+                )
+            )
+        return made
+
+    def splits(
+        self, fitted: Mapping[int, FittedCut], points: Mapping[PointKey, Point]
+    ) -> list[Candidate]:
+        """Every cut × rate × coder."""
+        made = []
+        parts = {
+            index: (self.times.head(self.cuts[index], fit), self.times.tail(self.cuts[index], fit))
+            for index, fit in fitted.items()
+        }
+        for (index, k), point in sorted(points.items()):
+            fit = fitted[index]
+            for coder, payloads in point.payloads.items():
+                work = self._split_work(self.cuts[index], fit, payloads, *parts[index])
+                spec = split_spec(fit, fit.rates[k], coder)
+                made.append(
+                    self._candidate(
+                        f"cut{index}/{spec.name}/r{k}",
+                        Route.SPLIT,
+                        spec,
+                        payloads,
+                        point.answers,
+                        work,
+                        cut=self.cuts[index],
+                        rate_index=k,
+                    )
+                )
+        return made
+
+    def _split_work(
+        self, cut: Cut, fit: FittedCut, payloads: Payloads, head: Term, tail: Term
+    ) -> Work:
+        device, cloud = self.places.device, self.places.cloud
+        symbols = int(np.prod(fit.component_shape))
+        encode = self._on_device(
+            payloads, device.encode_overhead_s + device.encode_s_per_symbol * symbols
+        )
+        decode = self._in_cloud(payloads, cloud.decode_s_per_symbol * symbols)
+        transform_bytes = sum(array.nbytes for array in fit.transform_table.values())
+        return Work(
+            head=head,
+            encode=encode,
+            tail=_sum(tail, decode, Term(seconds=cloud.service_s)),
+            crosses=True,
+            payload_bytes=float(payloads.sizes.mean()),
+            reply_bytes=self.reply_bytes,
+            device_macs=cut.head_macs + fit.macs,
+            device_memory_bytes=cut.head_weight_bytes + cut.head_peak_bytes + transform_bytes,
+        )
+
+    def _remote(self, encode: Term, decode: Term, payload_bytes: float) -> Work:
+        cloud = self.places.cloud
+        if "cloud" not in self._whole:
+            self._whole["cloud"] = self.times.whole(cloud)
+        return Work(
+            head=_NONE,
+            encode=encode,
+            tail=_sum(self._whole["cloud"], decode, Term(seconds=cloud.service_s)),
+            crosses=True,
+            payload_bytes=payload_bytes,
+            reply_bytes=self.reply_bytes,
+            device_macs=0,
+            device_memory_bytes=0,
+        )
+
+    def _on_device(self, payloads: Payloads, predicted_s: float) -> Term:
+        device = self.places.device
+        if device.here:
+            return Term(seconds=float(np.median(payloads.encode_s)), measured=True)
+        return Term(seconds=predicted_s * device.slowdown)
+
+    def _in_cloud(self, payloads: Payloads, predicted_s: float) -> Term:
+        cloud = self.places.cloud
+        if cloud.here:
+            return Term(seconds=float(np.median(payloads.decode_s)), measured=True)
+        return Term(seconds=predicted_s * cloud.slowdown)
+
+    def _candidate(
+        self,
+        name: str,
+        route: Route,
+        codec: CodecSpec | None,
+        payloads: Payloads,
+        answers: Answers,
+        work: Work,
+        *,
+        cut: Cut | None = None,
+        rate_index: int | None = None,
+    ) -> Candidate:
+        return Candidate(
+            id=f"{self.variant}/{name}",
+            variant=self.variant,
+            route=route,
+            cut=None if cut is None else cut.index,
+            tensor=None if cut is None else cut.tensor,
+            codec=codec,
+            rate_index=rate_index,
+            payload_bytes=float(payloads.sizes.mean()),
+            payload_bytes_p95=float(np.quantile(payloads.sizes, 0.95)),
+            choose=self.judge.score(
+                answers, self.labels, int(np.prod(self.model.outputs[0].shape))
+            ),
+            choose_drop=self.judge.drop(self.exact, answers, self.labels),
+            cost=cost(work, self.places),
+        )
+
+
+def split_spec(fit: FittedCut, rate: FittedRate, coder: str) -> CodecSpec:
+    """The codec of a rate as a record."""
+    return CodecSpec(
+        name=f"pca{fit.block}-{coder}",
+        block=fit.block,
+        step=rate.step,
+        step_share=rate.step_share,
+        dead_zone=fit.threshold,
+        side_bytes=fit.codec(rate.index, coder).side_bytes,
+    )
+
+
+def _sum(*terms: Term) -> Term:
+    """Several parts of one term: measured if every part that takes time is."""
+    taken = [term for term in terms if term.seconds > 0]
+    return Term(
+        seconds=sum(term.seconds for term in taken), measured=all(t.measured for t in taken)
+    )

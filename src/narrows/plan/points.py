@@ -1,0 +1,224 @@
+"""Every cut × rate on some examples: real payloads, and answers of the tails alone.
+
+examples ──whole model, once──► features ──transform──► y ──each rate──► symbols
+symbols ──each coder──► payload bytes        symbols ──back──► feature' ──tail──► answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from narrows.coding import CODERS
+from narrows.coding.base import Floats, Symbols
+from narrows.errors import PlanError
+from narrows.graph.cuts import Cut
+from narrows.graph.load import Model
+from narrows.plan.features import FeatureReader, Tail
+from narrows.plan.fit import GROUP, Progress
+from narrows.plan.fitted import FittedCut, FittedRate
+from narrows.plan.judge import Answers, Judge, joined
+from narrows.plan.samples import Rows, Samples
+from narrows.plan.settings import Settings
+
+_DECODED_EXAMPLES = 4
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Payloads:
+    """Payloads of one coder at one point.
+
+    Args:
+        sizes: Bytes of each example (n,).
+        encode_s: Encoding time of each (n,), seconds, on this machine.
+        decode_s: Decoding time of some of them.
+    """
+
+    sizes: NDArray[np.int64]
+    encode_s: NDArray[np.float64]
+    decode_s: NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Point:
+    """What was found out about one cut at one rate, or one picture codec at one quality.
+
+    Args:
+        answers: Example by example.
+        payloads: By coder.
+    """
+
+    answers: Answers
+    payloads: Mapping[str, Payloads]
+
+
+PointKey = tuple[int, int]  # cut, rate
+
+
+def run_points(
+    model: Model,
+    cuts: Sequence[Cut],
+    fitted: Mapping[int, FittedCut],
+    wanted: Mapping[int, Sequence[int]],
+    samples: Samples,
+    rows: Rows,
+    reference: Callable[[Rows], Floats],
+    judge: Judge,
+    settings: Settings,
+    done: Callable[[int, Mapping[PointKey, Point]], None],
+    progress: Progress = lambda _: None,
+) -> None:
+    """Run rates of cuts on some examples.
+
+    Args:
+        model: The whole model.
+        cuts: Which cuts to run.
+        fitted: Codecs by cut index.
+        wanted: Rate indexes by cut index.
+        samples: The set.
+        rows: Which of its examples.
+        reference: The uncompressed outputs of rows.
+        judge: Of the task.
+        settings: Batch, threads, memory for tails.
+        done: Called for each cut that is finished, with its points.
+        progress: Called with the number of points × examples that are finished.
+
+    Raises:
+        PlanError: A feature is not finite, or a coder does not give back what it was given.
+    """
+    for group in tail_groups(cuts, model, settings):
+        reader = FeatureReader(model, group, threads=settings.threads)
+        runners = [
+            _Runner(model, cut, fitted[cut.index], wanted[cut.index], judge, settings)
+            for cut in group
+        ]
+        for part, inputs in samples.batches(rows, settings.batch):
+            features, _ = reader.read(inputs)
+            for runner in runners:
+                labels = samples.labels[part]
+                runner.add(part, features[runner.cut.index], labels, reference(part))
+                progress(len(part) * len(wanted[runner.cut.index]))
+        for runner in runners:
+            done(runner.cut.index, runner.points())
+
+
+def tail_groups(cuts: Sequence[Cut], model: Model, settings: Settings) -> list[list[Cut]]:
+    """Cuts whose tails fit into the memory allowed together, eight at most."""
+    weights = sum(tensor.ByteSize() for tensor in model.proto.graph.initializer)
+    groups: list[list[Cut]] = []
+    held = 0
+    for cut in cuts:
+        size = max(0, weights - cut.head_weight_bytes)
+        if not groups or len(groups[-1]) == GROUP or held + size > settings.tails_bytes:
+            groups.append([])
+            held = 0
+        groups[-1].append(cut)
+        held += size
+    return groups
+
+
+class _Runner:
+    """One cut with its tail and its rates."""
+
+    def __init__(
+        self,
+        model: Model,
+        cut: Cut,
+        fitted: FittedCut,
+        rates: Sequence[int],
+        judge: Judge,
+        settings: Settings,
+    ) -> None:
+        self.cut = cut
+        self._fitted, self._judge = fitted, judge
+        self._tail = Tail(model, cut, threads=settings.threads)
+        self._rates = [fitted.rates[k] for k in rates]
+        self._answers: dict[int, list[Answers]] = {k: [] for k in rates}
+        names = settings.coders
+        self._coded = {k: {name: _Coded(name) for name in names} for k in rates}
+
+    def add(self, rows: Rows, feature: Floats, labels: NDArray[Any], reference: Floats) -> None:
+        """Run all rates on a batch of features (n, *shape)."""
+        fitted = self._fitted
+        y = fitted.transform.forward(feature, fitted.transform_table)
+        for rate in self._rates:
+            quantizer = fitted.quantizer(rate)
+            symbols = quantizer.quantize(y, rate.quantizer_table)
+            for coded in self._coded[rate.index].values():
+                coded.add(symbols, rate)
+            restored = fitted.transform.inverse(
+                quantizer.dequantize(symbols, rate.quantizer_table), fitted.transform_table
+            )
+            outputs = self._tail.run(restored)
+            if not np.isfinite(outputs).all():
+                msg = (
+                    f"the tail after cut {self.cut.index} ({self.cut.tensor!r}) answers with NaN "
+                    f"or infinity at step {rate.step:.3g}: leave that cut out"
+                )
+                raise PlanError(msg)
+            self._answers[rate.index].append(self._judge.answers(rows, outputs, labels, reference))
+
+    def points(self) -> dict[PointKey, Point]:
+        """What was found, by cut and rate."""
+        return {
+            (self.cut.index, k): Point(
+                answers=joined(parts),
+                payloads={name: coded.payloads() for name, coded in self._coded[k].items()},
+            )
+            for k, parts in self._answers.items()
+        }
+
+
+class _Coded:
+    """Sizes and times of one coder; the first payloads are decoded again and compared."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._coder = name, CODERS[name]()
+        self._sizes: list[int] = []
+        self._encode_s: list[float] = []
+        self._decode_s: list[float] = []
+
+    def add(self, batch: Symbols, rate: FittedRate) -> None:
+        table = rate.coder_tables[self._name]
+        for symbols in batch:
+            started_s = perf_counter()
+            payload = self._coder.encode(symbols, table)
+            self._encode_s.append(perf_counter() - started_s)
+            self._sizes.append(len(payload))
+            if len(self._decode_s) < _DECODED_EXAMPLES:
+                started_s = perf_counter()
+                found = self._coder.decode(payload, symbols.shape, table)
+                self._decode_s.append(perf_counter() - started_s)
+                if not np.array_equal(found, symbols):
+                    msg = (
+                        f"coder {self._name!r} does not give back the symbols it was given at "
+                        f"step {rate.step:.3g}: its tables do not fit; please report this"
+                    )
+                    raise PlanError(msg)
+
+    def payloads(self) -> Payloads:
+        return Payloads(
+            sizes=np.array(self._sizes, np.int64),
+            encode_s=np.array(self._encode_s),
+            decode_s=np.array(self._decode_s),
+        )
+
+
+def joined_points(parts: Sequence[Point]) -> Point:
+    """Points of several parts of a set as one."""
+    payloads = {
+        name: Payloads(
+            sizes=np.concatenate([p.payloads[name].sizes for p in parts]),
+            encode_s=np.concatenate([p.payloads[name].encode_s for p in parts]),
+            decode_s=np.concatenate([p.payloads[name].decode_s for p in parts]),
+        )
+        for name in parts[0].payloads
+    }
+    return Point(answers=joined([p.answers for p in parts]), payloads=payloads)
