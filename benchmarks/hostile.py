@@ -5,8 +5,8 @@
 Half of the cases have their checksum or hash recomputed, so that they get past it: to the decoder,
 to the tables, to the ONNX parts (external data, giant dimensions, operators that blow up). A case
 passes if it ends in a NarrowsError or in an answer of the declared shape, within a second and
-within 4 × the declared decoded size + 16 MiB of memory. Cases run in worker processes, so a crash or
-a hang is seen and named; `--only KIND:NUMBER` runs one case again.
+within 4 × the declared decoded size + 16 MiB of memory. Cases run in worker processes, so a crash
+or a hang is seen and named; `--only KIND:NUMBER` runs one case again.
 
 Time and memory are those of the case alone: the peak of the resident set is reset before each.
 """

@@ -101,7 +101,8 @@ def _one(array: NDArray[Any], spec: Tensor) -> NDArray[Any]:
     if spec.batch_axis is not None:
         axis = spec.batch_axis
         wanted = (*spec.shape[:axis], 1, *spec.shape[axis:])
-    _expect_output(array.shape, wanted, spec.name)
+    if spec.shape or array.size != 1:  # one number may come with any axes of length one
+        _expect_output(array.shape, wanted, spec.name)
     if array.dtype != np.dtype(spec.dtype):
         msg = f"output {spec.name!r} is {array.dtype}, the manifest says {spec.dtype}"
         raise ModelError(msg)

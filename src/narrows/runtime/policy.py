@@ -11,7 +11,13 @@ is an argument: nothing here reads a clock.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
+
+MARGIN: Final = 0.02
+"""Share of the deadline kept for what is not measured: waking up, handing over."""
+
+LOCAL_RESERVE: Final = 1.2
+"""Times the local model's usual time that is kept for it."""
 
 
 @final
@@ -100,7 +106,7 @@ def waiting_s(*, deadline_s: float | None, elapsed_s: float, local_s: float | No
     """
     if deadline_s is None:
         return 30.0
-    left_s = deadline_s - elapsed_s
+    left_s = (1 - MARGIN) * deadline_s - elapsed_s
     if local_s is not None and local_s < deadline_s:
-        left_s -= local_s
+        left_s -= LOCAL_RESERVE * local_s
     return max(0.0, left_s)

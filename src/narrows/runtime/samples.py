@@ -136,9 +136,9 @@ def _array(source: Source) -> NDArray[Any]:
     except OSError as error:
         msg = f"cannot read {name}: {error.strerror}"
         raise InputError(msg) from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # the header is parsed as Python, which raises what it likes
         msg = f"{name} is not an .npy file: {error}"
         raise InputError(msg) from None
     array = np.frombuffer(data, dtype, count, start)
