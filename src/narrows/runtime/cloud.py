@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from narrows.runtime.bundle import Bundle
 from narrows.runtime.network import Network
 from narrows.runtime.payload import Payloads
 from narrows.runtime.reply import Outputs, Reply, best
+
+MAX_BATCH: Final = 64
 
 
 @final
@@ -92,6 +94,9 @@ class CloudService:
             msg = f"{self.bundle.path} has no whole model: deploy again with it"
             raise BundleError(msg)
         manifest = self.bundle.manifest
+        if inputs.ndim == 0 or not 0 < len(inputs) <= MAX_BATCH:
+            msg = f"inputs of shape {inputs.shape}: send 1 to {MAX_BATCH} at once"
+            raise InputError(msg)
         if manifest.takes_pictures and inputs.dtype == np.uint8:
             inputs = np.stack([self._prepared(pixels) for pixels in inputs])
         wanted = manifest.input

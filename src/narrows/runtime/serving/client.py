@@ -19,7 +19,8 @@ _LOST_AFTER: Final = 2
 
 _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name: how long one attempt to connect may take, on a slow link too.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A link that is gone says nothing: ask after 20 s of a waiting request, give up 5 s later.
     ("grpc.keepalive_time_ms", 20_000),

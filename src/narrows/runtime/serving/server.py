@@ -12,12 +12,11 @@ from typing import Final, Self, final
 import grpc
 
 from narrows.errors import Unreachable
-from narrows.runtime.cloud import CloudService
+from narrows.runtime.cloud import MAX_BATCH, CloudService
 from narrows.runtime.manifest import Manifest
 from narrows.runtime.serving.servicer import Servicer
 
 _OVERHEAD_BYTES: Final = 1 << 16
-_MAX_BATCH: Final = 64
 _MAX_MESSAGE_BYTES: Final = 1 << 29
 _QUEUE_PER_WORKER: Final = 16
 
@@ -91,7 +90,7 @@ class Server:
 
 def _options(manifest: Manifest) -> list[tuple[str, int]]:
     """Limits from the manifest: the longest frame or a batch of inputs, and no more."""
-    batch = _MAX_BATCH * manifest.input.size_bytes
+    batch = MAX_BATCH * manifest.input.size_bytes
     longest = min(max(manifest.max_frame_bytes, batch) + _OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
     return [
         ("grpc.max_receive_message_length", longest),
