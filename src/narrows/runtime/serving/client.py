@@ -92,10 +92,13 @@ class Grpc(Transport):
 
     def wire_bytes(self, frame: bytes, reply: bytes) -> tuple[int, int]:
         """What a call with this frame and this reply puts on the wire; see `serving.wire`."""
-        request = self._request(frame).ByteSize()
+        return wire.call_bytes(*self.message_bytes(frame, reply))
+
+    def message_bytes(self, frame: bytes, reply: bytes) -> tuple[int, int]:
+        """Sizes of the messages around a frame and a reply; 0 for no reply."""
         response = InferResponse()
         tensors.add_strings(response, ANSWER, [reply])
-        return wire.call_bytes(request, response.ByteSize() if reply else 0)
+        return self._request(frame).ByteSize(), response.ByteSize() if reply else 0
 
     def close(self) -> None:
         """Close the connection."""
