@@ -11,13 +11,14 @@ a data sheet, a paper, or an estimate that is called one. Presets ship with the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
-from narrows.config import read_json
+from narrows.config import from_dict, read_json
 from narrows.errors import ConfigError
 from narrows.measure.profiling import OperatorRates
 
@@ -199,13 +200,22 @@ def _load(source: str | Path, cls: type[P]) -> P:
     kind = cls.__name__.lower()
     if Path(source).is_file():
         return read_json(source, cls)
-    if str(source) in presets(kind):
-        preset = resources.files("narrows.plan") / "presets" / kind / f"{source}.json"
-        with resources.as_file(preset) as path:
-            return read_json(path, cls)
-    known = ", ".join(presets(kind))
-    msg = f"no {kind} profile {str(source)!r}: give the path of a JSON file, or one of {known}"
-    raise ConfigError(msg)
+    if str(source) not in presets(kind):
+        known = ", ".join(presets(kind))
+        msg = f"no {kind} profile {str(source)!r}: give the path of a JSON file, or one of {known}"
+        raise ConfigError(msg)
+    data = _preset(kind, str(source))
+    if isinstance(data.get("rates"), str):
+        # Rates are long and shared: presets name a file of them.
+        data["rates"] = _preset("rates", data["rates"])
+    return from_dict(cls, data)
+
+
+def _preset(kind: str, name: str) -> dict[str, Any]:
+    file = resources.files("narrows.plan") / "presets" / kind / f"{name}.json"
+    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    del data["format"]
+    return data
 
 
 def _check_positive(value: Device | Link | Cloud, names: tuple[str, ...]) -> None:

@@ -1,0 +1,90 @@
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plan_samples import DEVICE, LINK
+
+from narrows.config import from_dict, to_dict, write_json
+from narrows.errors import ConfigError
+from narrows.measure.profiling import predict_by_macs_s
+from narrows.plan.profile import (
+    Cloud,
+    Device,
+    Link,
+    load_cloud,
+    load_device,
+    load_link,
+    presets,
+)
+
+LOADERS: dict[str, Any] = {"device": load_device, "link": load_link, "cloud": load_cloud}
+NAMED = [(kind, name) for kind in LOADERS for name in presets(kind)]
+NOT_NUMBERS = {"name", "here", "rates_from", "threads", "sources"}
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMED)
+def test_every_number_of_a_preset_names_its_source(kind: str, name: str) -> None:
+    profile = LOADERS[kind](name)
+    numbers = {field.name for field in fields(profile)} - NOT_NUMBERS
+    assert numbers <= set(profile.sources), numbers - set(profile.sources)
+    assert all(len(text) > 3 for text in profile.sources.values())
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMED)
+def test_presets_survive_a_round_trip_through_json(kind: str, name: str) -> None:
+    profile = LOADERS[kind](name)
+    again = from_dict(type(profile), json.loads(json.dumps(to_dict(profile))))
+    assert again == profile
+
+
+def test_presets_cover_slow_and_fast_links_and_devices() -> None:
+    assert {"lora", "nb-iot", "lte-m", "ble", "3g", "4g", "wifi", "loopback"} <= set(
+        presets("link")
+    )
+    slowdowns = [load_device(name).slowdown for name in presets("device")]
+    assert min(slowdowns) <= 1 < 500 < max(slowdowns)
+    assert predict_by_macs_s([], load_device("x86-core").rates) == 0.0
+
+
+def test_a_users_own_profile_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "yard.json"
+    write_json(path, replace(LINK, name="yard"))
+    assert load_link(path).name == "yard"
+
+
+def test_an_unknown_profile_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no link profile 'pigeon'.*lora"):
+        load_link("pigeon")
+
+
+def test_a_file_of_another_kind_is_refused_with_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "link.json"
+    write_json(path, LINK)
+    with pytest.raises(ConfigError, match="bandwidth_up_bits_per_s"):
+        load_device(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bandwidth_up_bits_per_s": 0.0}, "bandwidth_up_bits_per_s"),
+        ({"round_trip_s": -1.0}, "round_trip_s"),
+        ({"jitter_s": float("nan")}, "jitter_s"),
+    ],
+)
+def test_impossible_links_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(LINK, **changes)
+
+
+def test_impossible_devices_are_refused() -> None:
+    with pytest.raises(ConfigError, match="slowdown"):
+        replace(DEVICE, slowdown=0.0)
+
+
+def test_the_three_kinds_are_distinct_classes() -> None:
+    assert isinstance(load_device("raspberry-pi-4"), Device)
+    assert isinstance(load_link("4g"), Link)
+    assert isinstance(load_cloud("x86-core"), Cloud)
