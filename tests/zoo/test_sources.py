@@ -18,7 +18,7 @@ from torch import nn
 
 from narrows.errors import InputError, MissingExtra, ModelError, NarrowsError
 from narrows.preprocess import preset as named_preset
-from narrows.zoo import libraries, preset, resolve
+from narrows.zoo import libraries, preset, resolve, resolve_for
 from narrows.zoo.efficientnet_lite import LITES
 from narrows.zoo.export import export
 
@@ -170,6 +170,28 @@ def test_torchvision_s_own_transform_is_reproduced(name: str) -> None:
 def photograph() -> Image.Image:
     coarse = np.random.default_rng(1).integers(0, 256, (11, 13, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((640, 427), Image.Resampling.BICUBIC)
+
+
+def test_model_and_task_fill_in_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sizes_from_task.py").write_text(
+        "from torch import nn\ndef net(): return nn.Linear(7, 2)\n"
+    )
+    np.savez("d.npz", x=np.eye(8)[:, :7], y=np.arange(8) % 2)
+    Path("t.toml").write_text("[data]\nkind = 'array'\nall = 'd.npz'\n")
+    proto, task = resolve_for("sizes_from_task:net", "t.toml")
+    assert answers(proto, task.inputs(task.report, 0, 3)[0]).shape == (3, 2)
+    photograph().save("a.png")
+    Image.new("RGB", (50, 50)).save("b.png")
+    Image.new("RGB", (50, 50), "red").save("c.png")
+    Path("t.csv").write_text("a.png,0\nb.png,1\nc.png,2\nd.png,3\n")
+    Image.new("RGB", (50, 50), "blue").save("d.png")
+    Path("t.toml").write_text("[data]\nall = 't.csv'\n")
+    onnx.save(proto, "m.onnx")
+    with pytest.raises(NarrowsError, match="nothing says how to prepare"):
+        resolve_for("m.onnx", "t.toml")
+    _, task = resolve_for("torchvision:squeezenet1_1?pretrained=0&size=32", "t.toml")
+    assert task.preprocess == preset("torchvision:squeezenet1_1?size=32")
 
 
 def test_presets_by_name_at_another_size_and_none_for_a_file() -> None:

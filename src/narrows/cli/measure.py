@@ -71,17 +71,10 @@ def _measured(
 
     schedule = Schedule(rounds=rounds, session_s=session_s, threads=threads)
     with _progress() as note:
-        source: object = Path(name)
-        if not name.endswith(".onnx"):
-            from narrows.zoo.sources import resolve
+        from narrows.zoo.sources import resolve, resolve_for
 
-            note(f"export {name}", 0, 1)
-            source = resolve(name)
-        judged = None
-        if task is not None:
-            from narrows.task import load_task
-
-            judged = load_task(task)
+        note(f"open {name}", 0, 1)
+        source, judged = (resolve(name), None) if task is None else resolve_for(name, task)
         return measure_model(
             name,
             source,

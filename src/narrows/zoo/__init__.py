@@ -5,3 +5,4 @@ from narrows.zoo.sources import cache_folder as cache_folder
 from narrows.zoo.sources import parse as parse
 from narrows.zoo.sources import preset as preset
 from narrows.zoo.sources import resolve as resolve
+from narrows.zoo.sources import resolve_for as resolve_for

@@ -28,6 +28,7 @@ from narrows.config import write_atomic
 from narrows.errors import InputError, ModelError
 from narrows.preprocess import Preprocess, with_size
 from narrows.references import is_reference, load_reference
+from narrows.task import Task, load_task
 from narrows.zoo.efficientnet_lite import LITES, Lite
 from narrows.zoo.export import export
 from narrows.zoo.libraries import (
@@ -153,6 +154,26 @@ def preset(model: str | Path) -> Preprocess | None:
     else:
         return None
     return found if source.size is None or found is None else with_size(found, source.size)
+
+
+def resolve_for(model: str | Path, task: str | Path) -> tuple[Path | onnx.ModelProto, Task]:
+    """A model and the task it is asked, each filling in what the other leaves open.
+
+    The task takes the model's own preprocessing where it states none; a factory's network takes
+    the task's input shape.
+
+    Args:
+        model: As the head of this module lists.
+        task: A TOML file, or `module:factory`.
+
+    Raises:
+        InputError: There is no such file, or no such form of name.
+        TaskError: The task does not fit together.
+        MissingExtra: It needs packages that are not installed.
+        ModelError: There is no such network, or it cannot be built or exported.
+    """
+    asked = load_task(task, preprocess=preset(model))
+    return resolve(model, input_shape=asked.input_shape), asked
 
 
 def cache_folder() -> Path:
