@@ -228,7 +228,8 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def _finite(number: float) -> bool:
-    return math.isfinite(number)
+    """Whether a number is finite in float32, too."""
+    return math.isfinite(number) and abs(number) <= float(np.finfo(np.float32).max)
 
 
 def _check(holds: bool, name: str, found: object, wanted: object) -> None:
