@@ -88,8 +88,8 @@ def test_an_answer_accounts_for_time_and_bytes(split_bundle: Bundle) -> None:
     assert all(part > 0 for part in parts)
     assert sum(parts) <= times.total_s * 1.01 + 1e-4
     assert times.local_s == 0
-    assert answer.traffic.frame_down == 12 + 4 + 3 * 6
-    assert answer.traffic.frame_up > 12
+    assert answer.traffic.frame_bytes_down == 12 + 4 + 3 * 6
+    assert answer.traffic.frame_bytes_up > 12
     assert answer.labels == tuple(f"class {place}" for place, _ in answer.top)
     assert len(answer.top) == 3
     assert answer.outputs is None
@@ -100,7 +100,7 @@ def test_a_local_bundle_sends_nothing(every_bundle: dict[str, Bundle]) -> None:
     answer = EdgeClient(every_bundle["local"], link).answer(pictures(1)[0])
     assert answer.route is Route.LOCAL
     assert link.asked == 0
-    assert answer.traffic.wire_up == 0
+    assert answer.traffic.wire_bytes_up == 0
     assert answer.reason == ""
 
 
@@ -130,10 +130,10 @@ def test_every_failure_of_the_link_is_answered_locally(
 
 def test_lost_frames_are_counted_and_refused_connections_are_not(split_bundle: Bundle) -> None:
     lost = EdgeClient(split_bundle, Broken(DeadlineMissed("late"))).answer(pictures(1)[0])
-    assert lost.traffic.wire_up == lost.traffic.frame_up + 100
-    assert lost.traffic.wire_down == 0
+    assert lost.traffic.wire_bytes_up == lost.traffic.frame_bytes_up + 100
+    assert lost.traffic.wire_bytes_down == 0
     refused = EdgeClient(split_bundle, Broken(Unreachable("nobody"))).answer(pictures(1)[0])
-    assert refused.traffic.wire_up == 0
+    assert refused.traffic.wire_bytes_up == 0
 
 
 def test_a_reply_of_another_request_is_not_believed(

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -195,9 +197,9 @@ def test_our_transport_gets_the_same_answers_as_memory(address: str, split_bundl
             answer = far.answer(sample)
             assert answer.route is Route.SPLIT
             assert answer.top == near.answer(sample).top
-            up, down = answer.traffic.wire_up, answer.traffic.wire_down
-            assert answer.traffic.frame_up + 100 < up < answer.traffic.frame_up + 300
-            assert answer.traffic.frame_down + 50 < down < answer.traffic.frame_down + 250
+            traffic = answer.traffic
+            assert 100 < traffic.wire_bytes_up - traffic.frame_bytes_up < 300
+            assert 50 < traffic.wire_bytes_down - traffic.frame_bytes_down < 250
 
 
 def test_the_transport_raises_the_same_errors_as_memory(
@@ -263,7 +265,47 @@ def test_a_frozen_server_costs_no_deadline_and_is_found_again(split_bundle: Bund
         until(lambda: client.answer(sample).route is Route.SPLIT)
 
 
-def test_sigterm_lets_requests_finish_and_exits_with_0(split_bundle: Bundle) -> None:
+def refuses(address: str, frame: bytes, bundle: Bundle) -> bool:
+    """Whether a new request is turned away, and not merely kept waiting."""
+    with Grpc(address, bundle) as link:
+        try:
+            link.send(frame, timeout_s=0.2)
+        except Unreachable:
+            return True
+        except DeadlineMissed:
+            return False
+    return False
+
+
+def test_stopping_lets_requests_under_way_finish(split_bundle: Bundle) -> None:
+    service = CloudService(split_bundle)
+    begun, go_on = threading.Event(), threading.Event()
+    real = service._payloads.unpack
+
+    class Slow:
+        def unpack(self, payload: bytes) -> np.ndarray:
+            begun.set()
+            assert go_on.wait(10)
+            return real(payload)
+
+    service._payloads = Slow()  # type: ignore[assignment]
+    frame = recorded_frames(split_bundle, 1)[0]
+    with (
+        Server(service) as server,
+        Grpc(server.address, split_bundle) as link,
+        ThreadPoolExecutor() as pool,
+    ):
+        reply = pool.submit(link.send, frame, timeout_s=20.0)
+        assert begun.wait(10)
+        stopped = pool.submit(server.stop, grace_s=10.0)
+        until(lambda: refuses(server.address, frame, split_bundle))
+        assert not stopped.done()
+        go_on.set()
+        assert len(reply.result(10)) == 46
+        stopped.result(10)
+
+
+def test_sigterm_and_sigint_exit_with_0(split_bundle: Bundle) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with (
             serving(split_bundle) as (process, address),

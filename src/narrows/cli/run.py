@@ -147,7 +147,9 @@ def _line(name: str, answer: Answer) -> str:
         arrays = answer.outputs or ()
         what = " ".join(f"{value:.5g}" for array in arrays for value in array.reshape(-1)[:8])
     traffic = answer.traffic
-    crossed = f"{bytes_text(traffic.frame_up)} up ({bytes_text(traffic.wire_up)} on the wire)"
+    crossed = (
+        f"{bytes_text(traffic.frame_bytes_up)} up ({bytes_text(traffic.wire_bytes_up)} on the wire)"
+    )
     late = "" if answer.in_time else "  LATE"
     why = f"  [{answer.reason}]" if answer.reason else ""
     took = seconds_text(answer.times.total_s)

@@ -39,16 +39,12 @@ def serve(
 
     held = read_bundle(bundle)
     server = Server(CloudService(held, threads=threads), host=host, port=port, workers=workers)
+    if as_json:
+        models = list(server.models)
+        ready = json.dumps({"address": server.address, "models": models, "bundle": held.id.hex()})
+    else:
+        names = " and ".join(server.models)
+        ready = f"serving {names} of bundle {held.id.hex()} at {server.address}"
     with server:
-        if as_json:
-            ready = {
-                "address": server.address,
-                "models": list(server.models),
-                "bundle": held.id.hex(),
-            }
-            typer.echo(json.dumps(ready))
-        else:
-            names = " and ".join(server.models)
-            typer.echo(f"serving {names} of bundle {held.id.hex()} at {server.address}")
-        server.run_until_signal(grace_s=grace)
+        server.run_until_signal(lambda: typer.echo(ready), grace_s=grace)
     typer.echo("stopped", err=True)

@@ -41,16 +41,16 @@ class Traffic:
     A request that got no reply counts what was sent: the frame is lost, its bytes are not.
 
     Args:
-        frame_up: Header and payload to the cloud.
-        frame_down: Header and payload back.
-        wire_up: With the protocol around the frame; `serving.wire` says what is in it.
-        wire_down: The same, back.
+        frame_bytes_up: Header and payload to the cloud.
+        frame_bytes_down: Header and payload back.
+        wire_bytes_up: With the protocol around the frame; `serving.wire` says what is in it.
+        wire_bytes_down: The same, back.
     """
 
-    frame_up: int = 0
-    frame_down: int = 0
-    wire_up: int = 0
-    wire_down: int = 0
+    frame_bytes_up: int = 0
+    frame_bytes_down: int = 0
+    wire_bytes_up: int = 0
+    wire_bytes_down: int = 0
 
 
 NO_TIMES: Final = Times()

@@ -169,7 +169,7 @@ class EdgeClient:
                 msg = f"the deadline of {self._rules.deadline_s} s leaves no time for the server"
                 raise DeadlineMissed(msg)
             up, _ = transport.wire_bytes(data, b"")
-            request = replace(request, traffic=Traffic(frame_up=len(data), wire_up=up))
+            request = replace(request, traffic=Traffic(frame_bytes_up=len(data), wire_bytes_up=up))
             received = transport.send(data, timeout_s=waiting_s)
             reply = self._reply(received)
         except _NO_ANSWER as error:
@@ -184,7 +184,12 @@ class EdgeClient:
         remote_s = now_s - request.start_s
         self.link = policy.answered(self.link, self._rules, now_s=now_s, remote_s=remote_s)
         up, down = transport.wire_bytes(data, received)
-        traffic = Traffic(frame_up=len(data), frame_down=len(received), wire_up=up, wire_down=down)
+        traffic = Traffic(
+            frame_bytes_up=len(data),
+            frame_bytes_down=len(received),
+            wire_bytes_up=up,
+            wire_bytes_down=down,
+        )
         link_s = max(0.0, now_s - sent_s - reply.service_s)
         times = replace(times, link_s=link_s, service_s=reply.service_s)
         request = replace(request, times=times, traffic=traffic)

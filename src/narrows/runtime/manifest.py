@@ -27,7 +27,20 @@ MAX_ELEMENTS: Final = 1 << 26
 MAX_PART_BYTES: Final = (1 << 31) - 1
 MAX_VALUES_BYTES: Final = 1 << 33
 _MAX_AXES: Final = 8
-_DTYPES: Final = {"float32": 4, "float64": 8, "float16": 2, "int64": 8, "int32": 4, "bool": 1}
+_DTYPES: Final = {
+    "float16": 2,
+    "float32": 4,
+    "float64": 8,
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+}
 
 
 def _require(holds: bool, message: str) -> None:

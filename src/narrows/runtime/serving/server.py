@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Final, Self, final
@@ -72,8 +73,13 @@ class Server:
         """Take no new requests, let those under way finish for `grace_s`, then close."""
         self._server.stop(grace_s).wait()
 
-    def run_until_signal(self, *, grace_s: float = 5.0) -> None:
-        """Serve until SIGTERM or SIGINT, then stop as `stop` does. For the main thread."""
+    def run_until_signal(self, ready: Callable[[], None], *, grace_s: float = 5.0) -> None:
+        """Serve until SIGTERM or SIGINT, then stop as `stop` does. For the main thread.
+
+        Args:
+            ready: Called once signals are heeded: whoever waits for it may send one at once.
+            grace_s: Seconds that requests under way get.
+        """
         asked = threading.Event()
 
         def ask(_number: int, _frame: FrameType | None) -> None:
@@ -81,6 +87,7 @@ class Server:
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
+            ready()
             asked.wait()
         finally:
             self.stop(grace_s=grace_s)

@@ -168,6 +168,8 @@ def _guarded(call: Callable[[Message], Message]) -> Callable[[Message, Any], Mes
     """A call whose errors become the protocol's status codes."""
 
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
+        if not context.is_active():  # it waited for a worker and the caller has given up
+            context.abort(grpc.StatusCode.CANCELLED, "the caller has left")
         try:
             return call(request)
         except _NotFoundError as error:
