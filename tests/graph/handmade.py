@@ -1,4 +1,4 @@
-"""Small graphs of every kind, built by hand, and the brute-force definition of a cut."""
+"""Small graphs of every kind, built by hand."""
 
 import numpy as np
 import onnx
@@ -248,36 +248,6 @@ ALL = {
         quantized, two_outputs, captured,
     )
 }  # fmt: skip
-
-
-def separating(proto):
-    """Tensors whose removal leaves no path from the input to an output, Shape and Size apart."""
-    graph = proto.graph
-    source = graph.input[0].name
-    edges = []
-    for node in graph.node:
-        if node.op_type in ("Shape", "Size"):
-            continue
-        reads = set(node.input) | {
-            name
-            for attribute in node.attribute
-            for inner in attribute.g.node
-            for name in inner.input
-        }
-        edges.append((reads, set(node.output)))
-    ends = {value.name for value in graph.output}
-
-    def reached(start, without):
-        known = {start} - {without}
-        for reads, makes in edges:  # in execution order
-            if reads & known:
-                known |= makes - {without}
-        return known
-
-    data = reached(source, None)
-    ends &= data
-    alive = {name for name in data if reached(name, None) & ends}
-    return {name for name in alive if not reached(source, name) & ends}
 
 
 def samples(model, count=3, seed=1):

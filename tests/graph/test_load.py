@@ -70,14 +70,37 @@ def test_open_axes_need_the_shape_of_a_sample():
         load(proto, input_shape=(4, 0))
 
 
-def test_batch_fixed_inside_says_so():
-    proto = handmade.build(
-        "g (float[1, 4] x) => (float[1, 4] y) {a = Reshape(x, s) y = MatMul(a, w)}",
-        s=np.array([1, 4]),
-        w=(4, 4),
+def test_fixed_batch_is_opened_where_reshapes_hold_it():
+    fixed = handmade.build(
+        """g (float[1, 3, 8, 8] x) => (float[1, 5] y) {
+        a = Conv(x, w1)
+        b = Reshape(a, whole)
+        c = Relu(b)
+        d = Reshape(c, rest)
+        y = MatMul(d, w2)
+        }""",
+        whole=np.array([1, 4, 36]),
+        rest=np.array([1, -1]),
+        w1=(4, 3, 3, 3),
+        w2=(144, 5),
     )
-    with pytest.raises(ModelError, match="symbolic batch"):
-        load(proto)
+    model = load(fixed)
+    x = handmade.samples(model)
+    (found,) = run(session(model.proto), {"x": x})
+    original = session(fixed)
+    for sample in range(3):
+        (alone,) = run(original, {"x": x[sample : sample + 1]})
+        np.testing.assert_allclose(found[sample : sample + 1], alone, rtol=1e-5, atol=1e-5)
+    assert [cut.tensor for cut in find_cuts(model)] == ["x", "a", "b", "c", "d", "y"]
+
+
+def test_fixed_batch_that_cannot_be_opened_says_so():
+    text = "g (float[1, 4] x) => (float[1, 4] y) {t = Concat<axis = 1>(x, k) y = MatMul(t, w)}"
+    with pytest.raises(ModelError, match="export it with a symbolic batch"):
+        load(handmade.build(text, k=(1, 2), w=(6, 4)))
+    mixing = "g (float[1, 4] x) => (float[1, 4] y) {m = ReduceMax<axes = [0]>(x) y = Sub(x, m)}"
+    with pytest.raises(ModelError, match="mixes the samples"):
+        load(handmade.build(mixing))
 
 
 def test_functions_constants_and_dead_nodes_are_resolved():

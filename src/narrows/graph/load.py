@@ -14,10 +14,10 @@ from onnx import numpy_helper
 
 from narrows.errors import ModelError
 from narrows.graph import checks
+from narrows.graph.batch import check_apart, open_batch, open_reshapes
 from narrows.graph.flow import Flow, needed, reads_of, trace
 from narrows.graph.ort import session
-from narrows.graph.probe import TensorInfo, declare, probe, tensor_info
-from narrows.graph.stored import MAX_TENSOR_BYTES, numpy_name
+from narrows.graph.probe import TensorInfo, declare, probe
 
 __all__ = ["Model", "TensorInfo", "load", "session"]
 
@@ -58,7 +58,8 @@ def load(
 ) -> Model:
     """Read, check and run a model until all its shapes are known.
 
-    A fixed batch size is made symbolic where the graph allows it.
+    A fixed batch size is made symbolic where the graph allows it, and that this changes nothing is
+    checked by running it.
 
     Args:
         source: Path of an ONNX file, or a model in memory (not changed).
@@ -86,7 +87,9 @@ def load(
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     _constants_to_initializers(proto.graph)
-    given = _open_batch(proto, input_shape, where)
+    given, fixed_batch = open_batch(proto, input_shape, where)
+    if fixed_batch is not None:
+        open_reshapes(proto.graph, fixed_batch)
     _prune(proto.graph)
     flow = trace(proto.graph)
     _check_finite(proto, where)
@@ -95,6 +98,8 @@ def load(
     tensors = probe(proto, flow, given)
     _check_outputs(flow, tensors, where)
     _declare_all(proto.graph, tensors)
+    if fixed_batch is not None:
+        check_apart(proto, given, where)
     return Model(
         proto=proto,
         input=given,
@@ -122,54 +127,6 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         tensor.name = node.output[0]
         graph.initializer.append(tensor)
         del graph.node[position]
-
-
-def _open_batch(
-    proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, where: str
-) -> TensorInfo:
-    """Leave one input whose batch axis alone is symbolic, and describe it."""
-    graph = proto.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(repr(value.name) for value in inputs) or "none"
-        raise ModelError(
-            f"{where} has {len(inputs)} data inputs ({names}); exactly one is supported"
-        )
-    value = inputs[0]
-    tensor = value.type.tensor_type
-    title = f"{where}: input {value.name!r}"
-    if not tensor.HasField("shape") or not tensor.shape.dim or not tensor.elem_type:
-        raise ModelError(f"{title} has no shape: export it with the shape of one sample")
-    open_axes = [a for a, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value")]
-    axis = open_axes[0] if len(open_axes) == 1 else 0
-    sizes = [dim.dim_value for dim in tensor.shape.dim]
-    if input_shape is not None:
-        sizes = [*input_shape[:axis], 0, *input_shape[axis:]]
-        if len(sizes) != len(tensor.shape.dim):
-            raise ModelError(
-                f"{title} has {len(tensor.shape.dim)} axes; {input_shape} does not fit"
-            )
-    elif len(open_axes) > 1:
-        raise ModelError(f"{title} leaves axes {open_axes} open: give the shape of one sample")
-    dims = tuple((1, 0) if a == axis else (0, size) for a, size in enumerate(sizes))
-    if any(fixed <= 0 for a, (_, fixed) in enumerate(dims) if a != axis):
-        raise ModelError(
-            f"{title} has the shape {sizes}: every axis but the batch must be positive"
-        )
-    dtype = numpy_name(tensor.elem_type)
-    info = tensor_info(value.name, dims, dtype)
-    if info.size_bytes > MAX_TENSOR_BYTES:
-        raise ModelError(f"{title} has the shape {sizes}: too large")
-    fresh = onnx.helper.make_tensor_value_info(
-        value.name, tensor.elem_type, ["N" if a == axis else size for a, size in enumerate(sizes)]
-    )
-    del graph.input[:]
-    graph.input.append(fresh)
-    del graph.value_info[:]
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return info
 
 
 def _prune(graph: onnx.GraphProto) -> None:

@@ -1,0 +1,291 @@
+"""Every cut of more than twenty networks: head then tail against the whole, cuts by brute force.
+
+    python benchmarks/cuts.py [--networks NAME ...] [--out results/cuts.json]
+
+Networks come from torchvision and timm with random weights, drawn so that outputs vary (networks
+as constructed often give constants, and then equality shows nothing), at small input sizes. For
+each it is checked that
+
+* the cuts, and the places refused though nothing else crosses, are exactly the tensors whose
+  removal separates input from output;
+* at every cut head then tail gives the whole's bits with the runtime's optimisations off, and at
+  most 1e-5 of max |y| off with them on (quantized networks: the same bits);
+
+and the table says how many cuts there are, how far off they were, and how long loading took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from narrows.config import write_atomic
+from narrows.graph import Model, check_equal, find_cuts, load, run, session
+from narrows.measure.environment import environment
+from narrows.testing.brute_force import separating
+from narrows.zoo.export import export
+from narrows.zoo.libraries import timm_network, torchvision_network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What was found for one network.
+
+    Args:
+        network: Its name.
+        nodes: Nodes of its graph.
+        cuts: Valid cuts, input and output included.
+        useful: Cuts that no other dominates.
+        refused: Places that are not cuts.
+        brute_force: Whether the cuts are those of brute force.
+        exact: Cuts where head then tail gave the whole's bits, optimisations off.
+        exact_optimised: The same with optimisations on.
+        error_optimised: Largest difference over largest output, optimisations on.
+        failures: What went wrong, by cut.
+        load_s: Seconds to load and find the cuts.
+        total_s: Seconds for everything.
+    """
+
+    network: str
+    nodes: int
+    cuts: int
+    useful: int
+    refused: int
+    brute_force: bool
+    exact: int
+    exact_optimised: int
+    error_optimised: float
+    failures: tuple[str, ...]
+    load_s: float
+    total_s: float
+
+    @property
+    def good(self) -> bool:
+        """Whether everything held."""
+        return self.brute_force and not self.failures
+
+
+class Recurrent(nn.Module):
+    """Two recurrent layers over windows (time, axes), as for inertial sensors."""
+
+    def __init__(self, cell: type[nn.Module]) -> None:
+        super().__init__()
+        self.before = nn.Linear(6, 12)
+        self.first = cell(12, 16, batch_first=True, bidirectional=True)
+        self.second = cell(32, 16, batch_first=True)
+        self.after = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Windows (n, time, 6) to scores (n, 5)."""
+        y, _ = self.first(torch.relu(self.before(x)))
+        y, _ = self.second(y)
+        return self.after(y.mean(dim=1))
+
+
+def enliven(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Draw all weights anew, so that signals neither die nor explode and differ among samples."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in (*module.named_parameters(), *module.named_buffers()):
+            if not value.is_floating_point() or "relative_position" in name:
+                continue
+            if value.dim() >= 2:
+                fan_in = value[0].numel()
+                value.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+            elif name.endswith(("bias", "running_mean")):
+                value.normal_(0, 0.1, generator=generator)
+            else:
+                value.uniform_(0.5, 1.5, generator=generator)
+    return module.eval()
+
+
+def from_torchvision(name: str, size: int) -> onnx.ModelProto:
+    module, shape = torchvision_network(name, size=size, pretrained=False, seed=0)
+    return export(enliven(module), shape, name=name)
+
+
+def vgg11(size: int, width: int = 256) -> onnx.ModelProto:
+    """VGG-11 with a classifier of narrower layers: its 124 million weights show nothing here."""
+    module, shape = torchvision_network("vgg11", size=size, pretrained=False, seed=0)
+    features = module.classifier[0].in_features
+    module.classifier[0] = nn.Linear(features, width)
+    module.classifier[3] = nn.Linear(width, width)
+    module.classifier[6] = nn.Linear(width, 1000)
+    return export(enliven(module), shape, name="vgg11")
+
+
+def from_timm(name: str, size: int) -> onnx.ModelProto:
+    module, shape = timm_network(name, size=size, pretrained=False, seed=0)
+    return export(enliven(module), shape, name=name)
+
+
+def recurrent(cell: type[nn.Module]) -> onnx.ModelProto:
+    torch.manual_seed(0)
+    return export(Recurrent(cell).eval(), (50, 6))
+
+
+class Calibration:
+    """Random inputs for the static quantizer."""
+
+    def __init__(self, model: Model, count: int = 4) -> None:
+        rng = np.random.default_rng(3)
+        shape = model.input.at(1)
+        self._left = iter(
+            {model.input.name: rng.standard_normal(shape).astype(np.float32)} for _ in range(count)
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next input; None at the end."""
+        return next(self._left, None)
+
+
+def quantized(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Int8 QDQ by ONNX Runtime's static quantization, U8S8, weights per channel."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        onnx.save(proto, before)
+        quantize_static(
+            before,
+            after,
+            Calibration(load(proto)),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+        return onnx.load(after)
+
+
+NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "vgg11": lambda: vgg11(64),
+    "resnet18": lambda: from_torchvision("resnet18", 64),
+    "resnet50": lambda: from_torchvision("resnet50", 64),
+    "mobilenet_v2": lambda: from_torchvision("mobilenet_v2", 64),
+    "mobilenet_v3_small": lambda: from_torchvision("mobilenet_v3_small", 64),
+    "mobilenet_v3_large": lambda: from_torchvision("mobilenet_v3_large", 64),
+    "efficientnet_lite0": lambda: from_timm("efficientnet_lite0", 64),
+    "efficientnet_b0": lambda: from_torchvision("efficientnet_b0", 64),
+    "googlenet": lambda: from_torchvision("googlenet", 64),
+    "inception_v3": lambda: from_torchvision("inception_v3", 96),
+    "densenet121": lambda: from_torchvision("densenet121", 64),
+    "squeezenet1_1": lambda: from_torchvision("squeezenet1_1", 64),
+    "shufflenet_v2_x1_0": lambda: from_torchvision("shufflenet_v2_x1_0", 64),
+    "mnasnet1_0": lambda: from_torchvision("mnasnet1_0", 64),
+    "regnet_y_400mf": lambda: from_torchvision("regnet_y_400mf", 64),
+    "convnext_tiny": lambda: from_torchvision("convnext_tiny", 64),
+    "swin_t": lambda: from_torchvision("swin_t", 64),
+    "vit_tiny": lambda: from_timm("vit_tiny_patch16_224", 224),
+    "mobilevit_s": lambda: from_timm("mobilevit_s", 64),
+    "lstm": lambda: recurrent(nn.LSTM),
+    "gru": lambda: recurrent(nn.GRU),
+    "resnet18_int8": lambda: quantized(from_torchvision("resnet18", 64)),
+    "mobilenet_v2_int8": lambda: quantized(from_torchvision("mobilenet_v2", 64)),
+    "efficientnet_lite0_int8": lambda: quantized(from_timm("efficientnet_lite0", 64)),
+}
+
+
+def examine(name: str, proto: onnx.ModelProto) -> Row:
+    """Load a network, find its cuts, and check every one of them."""
+    began = time.perf_counter()
+    model = load(proto)
+    cuts = find_cuts(model)
+    load_s = time.perf_counter() - began
+    alone = {cut.tensor for cut in cuts} | {p.tensor for p in cuts.refused if not p.crossing}
+    rng = np.random.default_rng(1)
+    samples = rng.standard_normal(model.input.at(2)).astype(model.input.dtype)
+    feeds = {model.input.name: samples}
+    is_quantized = any(node.op_type == "QuantizeLinear" for node in model.flow.nodes)
+    exact = {False: 0, True: 0}
+    worst, failures = 0.0, []
+    for optimise in (False, True):
+        whole = run(session(model.proto, optimise=optimise), feeds)
+        for cut in cuts:
+            try:
+                found = check_equal(model, cut, samples, optimise=optimise, whole=whole)
+                exact[optimise] += found.exact
+                worst = max(worst, found.error)
+                if is_quantized and not found.exact:
+                    failures.append(f"{cut.index} {cut.tensor}: not exact, {found.error:.1e}")
+            except ValueError as error:
+                failures.append(f"{cut.index} {cut.tensor}: {error}")
+    return Row(
+        network=name,
+        nodes=len(model.flow.nodes),
+        cuts=len(cuts),
+        useful=len(cuts.useful),
+        refused=len(cuts.refused),
+        brute_force=alone == separating(model.proto),
+        exact=exact[False],
+        exact_optimised=exact[True],
+        error_optimised=worst,
+        failures=tuple(failures),
+        load_s=load_s,
+        total_s=time.perf_counter() - began,
+    )
+
+
+def examine_all(names: Sequence[str]) -> Iterator[Row]:
+    """Examine networks by name, one after the other."""
+    logging.disable(logging.WARNING)  # the quantizer recommends its own preprocessing
+    for name in names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            proto = NETWORKS[name]()
+        yield examine(name, proto)
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    return (
+        f"| {row.network} | {row.nodes} | {row.cuts} | {row.useful} | {row.refused} | "
+        f"{'yes' if row.brute_force else 'NO'} | {row.exact} | {row.exact_optimised} | "
+        f"{row.error_optimised:.1e} | {row.load_s:.2f} | {'' if row.good else 'FAILED'} |"
+    )
+
+
+def main() -> int:
+    """Examine, print the table as it grows, write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| network | nodes | cuts | useful | refused | brute force agrees | exact | ", end="")
+    print("exact optimised | worst optimised | load s | |")
+    print("|" + " --- |" * 11)
+    rows = []
+    for row in examine_all(arguments.networks):
+        rows.append(row)
+        print(line(row), flush=True)
+        for failure in row.failures[:5]:
+            print(f"  {failure}", file=sys.stderr)
+    good = sum(row.good for row in rows)
+    print(f"\n{good} of {len(rows)} networks, {sum(row.cuts for row in rows)} cuts")
+    if arguments.out is not None:
+        record = {
+            "networks": [asdict(row) for row in rows],
+            "environment": asdict(environment()),
+        }
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
+    return 0 if good == len(rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Exported networks, through the benchmark that examines them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "cuts.py"
+QUICK = ("lstm", "gru", "squeezenet1_1", "mobilenet_v3_small")
+SLOW = (
+    "vgg11", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_lite0",
+    "efficientnet_b0", "googlenet", "inception_v3", "densenet121", "shufflenet_v2_x1_0",
+    "mnasnet1_0", "regnet_y_400mf", "convnext_tiny", "swin_t", "vit_tiny", "mobilevit_s",
+    "resnet18_int8", "mobilenet_v2_int8", "efficientnet_lite0_int8",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark_cuts", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def check(row):
+    assert row.failures == ()
+    assert row.brute_force
+    assert row.exact == row.cuts > 5
+    assert row.error_optimised <= 1e-5
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_cut_of_an_exported_network(benchmark, name):
+    (row,) = benchmark.examine_all([name])
+    check(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_cut_of_a_larger_exported_network(benchmark, name):
+    (row,) = benchmark.examine_all([name])
+    check(row)
+
+
+def test_every_network_of_the_benchmark_is_tested(benchmark):
+    assert set(QUICK) | set(SLOW) == set(benchmark.NETWORKS)
+    assert len(benchmark.NETWORKS) >= 20
