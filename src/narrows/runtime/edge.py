@@ -236,7 +236,8 @@ class EdgeClient:
         begin_s = self._clock()
         outputs = self._model.one(request.values)
         local_s = self._clock() - begin_s
-        self._local_s = max(local_s, 0.9 * (self._local_s or 0.0))
+        before_s = local_s if self._local_s is None else self._local_s
+        self._local_s = before_s + self._rules.smoothing * (local_s - before_s)
         if not all(np.isfinite(array).all() for array in outputs if array.dtype.kind == "f"):
             msg = "the model's output has values that are NaN or infinite: the model is broken"
             raise InputError(msg)
