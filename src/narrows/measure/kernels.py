@@ -102,6 +102,7 @@ def kernels(costs: Sequence[NodeCost], *, lanes: int) -> tuple[Kernel, ...]:
         blocked = position in found.in_blocks
         made.extend(reorders.before(position, members, blocked=blocked))
         made.append(_kernel(costs, position, members, lanes if blocked else 0))
+    made.extend(reorders.of_outputs())
     return tuple(made)
 
 
@@ -127,6 +128,17 @@ class _Reorders:
                     made.append(self._reorder(member, to_blocks=blocked))
         if blocked:
             self.blocked.update(inside)
+        return made
+
+    def of_outputs(self) -> list[Kernel]:
+        """The reorders of what nobody reads: the outputs of the graph, given back as they were."""
+        read = {name for cost in self.costs for name in cost.reads}
+        made = []
+        for position, cost in enumerate(self.costs):
+            for name in self.blocked.intersection(cost.makes) - read:
+                size = cost.out_bytes / len(cost.makes)
+                features = reorder_features(size)
+                made.append(Kernel(kind="reorder-out", nodes=(position,), features=features))
         return made
 
     def _reorders_input(self, cost: NodeCost) -> bool:
@@ -225,4 +237,5 @@ def _plain_kind(cost: NodeCost, lanes: int) -> str:
         if not cost.weight_bytes:
             return f"product-data{integer}"
         return f"product-vector{integer}" if rows == 1 else f"product{integer}"
-    return _KIND_OF.get(cost.op_type, "elementwise")
+    kind = _KIND_OF.get(cost.op_type, "elementwise")
+    return "pool-plain" if kind == "pool" and not lanes else kind

@@ -82,16 +82,23 @@ def picture_network(rng: Generator) -> onnx.ModelProto:
         if here.graph.macs > _MACS_NETWORK:
             break
     pooled = here.graph.op("GlobalAveragePool", here.value)
-    flat = here.graph.op("Flatten", pooled)
-    classes = int(rng.choice([10, 100, 1000, 4096]))
-    weight = here.graph.weight(classes, here.channels)
-    bias = here.graph.constant(np.zeros(classes, np.float32))
-    return here.graph.model(here.graph.op("Gemm", flat, weight, bias, transB=1))
+    return here.graph.model(_classified(here, rng, here.graph.op("Flatten", pooled)))
+
+
+def _classified(here: _Map, rng: Generator, value: str) -> str:
+    """One to three layers from the pooled features to classes."""
+    wide = [int(2 ** rng.uniform(8, 11.5)) for _ in range(int(rng.integers(0, 3)))]
+    into = here.channels
+    for out in (*wide, int(rng.choice([10, 100, 1000, 4096]))):
+        bias = here.graph.constant(np.zeros(out, np.float32))
+        value = here.graph.op("Gemm", value, here.graph.weight(out, into), bias, transB=1)
+        into = out
+    return value
 
 
 def _width(rng: Generator, low: float, high: float) -> int:
     """A number of channels, log-uniform; a multiple of 16, sometimes of less."""
-    step = int(rng.choice([16, 8, 4, 1], p=[0.72, 0.18, 0.05, 0.05]))
+    step = int(rng.choice([16, 8, 4, 2, 1], p=[0.6, 0.18, 0.1, 0.08, 0.04]))
     value = 2 ** rng.uniform(np.log2(low), np.log2(max(low + 1, high)))
     return int(step * max(1, round(value / step)))
 
