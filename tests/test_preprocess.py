@@ -147,6 +147,11 @@ def test_a_missing_file_a_folder_and_a_bomb_are_said(
         open_picture(buffer.getvalue())
 
 
+def test_a_strip_is_refused_before_it_becomes_gigabytes() -> None:
+    with pytest.raises(InputError, match="60000 × 1 would become 256 × 15360000"):
+        preset("timm").pixels(np.zeros((1, 60000), np.uint8))
+
+
 @pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros((2, 2, 2, 2), np.uint8)])
 def test_arrays_that_are_no_pixels_are_said(array: np.ndarray) -> None:
     with pytest.raises(InputError, match="uint8"):

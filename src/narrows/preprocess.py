@@ -25,6 +25,8 @@ from narrows.errors import ConfigError, InputError
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+# A strip one pixel high must not become gigabytes.
+_MOST_RESIZED: Final = 1 << 26
 Source = str | Path | bytes | Image.Image | NDArray[Any]
 
 _MODES: Final = MappingProxyType({"rgb": "RGB", "bgr": "RGB", "grey": "L"})
@@ -215,9 +217,11 @@ def _resized(image: Image.Image, shorter: int | None, kind: Image.Resampling) ->
     width, height = image.size
     if shorter is None or min(width, height) == shorter:
         return image
-    if width <= height:
-        return image.resize((shorter, max(1, int(shorter * height / width))), kind)
-    return image.resize((max(1, int(shorter * width / height)), shorter), kind)
+    longer = int(shorter * max(width, height) / min(width, height))
+    if shorter * longer > _MOST_RESIZED:
+        msg = f"a picture of {width} × {height} would become {shorter} × {longer}: crop it first"
+        raise InputError(msg)
+    return image.resize((shorter, longer) if width <= height else (longer, shorter), kind)
 
 
 def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
