@@ -2,9 +2,9 @@
 
     python benchmarks/cuts.py [--networks NAME ...] [--out results/cuts.json]
 
-Networks come from torchvision and timm with random weights, drawn so that outputs vary (networks
-as constructed often give constants, and then equality shows nothing), at small input sizes. For
-each it is checked that
+Networks come from torchvision and timm with random weights and statistics measured on random inputs
+(a network that gives the same for every sample shows nothing, and is refused), at small input
+sizes; one has trained weights. For each it is checked that
 
 * the cuts, and the places refused though nothing else crosses, are exactly the tensors whose
   removal separates input from output;
@@ -39,6 +39,7 @@ from narrows.measure.environment import environment
 from narrows.testing.brute_force import separating
 from narrows.zoo.export import export
 from narrows.zoo.libraries import timm_network, torchvision_network
+from narrows.zoo.sources import resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,26 +97,37 @@ class Recurrent(nn.Module):
         return self.after(y.mean(dim=1))
 
 
-def enliven(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw all weights anew, so that signals neither die nor explode and differ among samples."""
+def enliven(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    """Make outputs depend on inputs as in a trained network.
+
+    As constructed, some networks scale their blocks by 1e-6 or end in zeros; and without statistics
+    of its own a batch normalisation neither damps nor spreads the signal. So zero and tiny scales
+    are drawn anew, and the statistics come from random inputs.
+    """
     generator = torch.Generator().manual_seed(seed)
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    module.eval()
     with torch.no_grad():
-        for name, value in (*module.named_parameters(), *module.named_buffers()):
-            if not value.is_floating_point() or "relative_position" in name:
-                continue
-            if value.dim() >= 2:
-                fan_in = value[0].numel()
-                value.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-            elif name.endswith(("bias", "running_mean")):
+        for name, value in module.named_parameters():
+            if not name.endswith("bias") and value.abs().max() < 1e-4:
                 value.normal_(0, 0.1, generator=generator)
-            else:
-                value.uniform_(0.5, 1.5, generator=generator)
+        for norm in norms:
+            norm.momentum = None  # a plain average
+            norm.reset_running_stats()
+            norm.train()
+        if norms:
+            module(torch.randn((16, *shape), generator=generator))
     return module.eval()
 
 
 def from_torchvision(name: str, size: int) -> onnx.ModelProto:
     module, shape = torchvision_network(name, size=size, pretrained=False, seed=0)
-    return export(enliven(module), shape, name=name)
+    return export(enliven(module, shape), shape, name=name)
+
+
+def trained() -> onnx.ModelProto:
+    """EfficientNet-Lite0 with its trained weights, at its own input size."""
+    return onnx.load(str(resolve("zoo:efficientnet_lite0")))
 
 
 def vgg11(size: int, width: int = 256) -> onnx.ModelProto:
@@ -125,12 +137,12 @@ def vgg11(size: int, width: int = 256) -> onnx.ModelProto:
     module.classifier[0] = nn.Linear(features, width)
     module.classifier[3] = nn.Linear(width, width)
     module.classifier[6] = nn.Linear(width, 1000)
-    return export(enliven(module), shape, name="vgg11")
+    return export(enliven(module, shape), shape, name="vgg11")
 
 
 def from_timm(name: str, size: int) -> onnx.ModelProto:
     module, shape = timm_network(name, size=size, pretrained=False, seed=0)
-    return export(enliven(module), shape, name=name)
+    return export(enliven(module, shape), shape, name=name)
 
 
 def recurrent(cell: type[nn.Module]) -> onnx.ModelProto:
@@ -196,6 +208,7 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "gru": lambda: recurrent(nn.GRU),
     "resnet18_int8": lambda: quantized(from_torchvision("resnet18", 64)),
     "mobilenet_v2_int8": lambda: quantized(from_torchvision("mobilenet_v2", 64)),
+    "efficientnet_lite0_trained": trained,
     "efficientnet_lite0_int8": lambda: quantized(from_timm("efficientnet_lite0", 64)),
 }
 
@@ -242,11 +255,12 @@ def examine(name: str, proto: onnx.ModelProto) -> Row:
 
 def examine_all(names: Sequence[str]) -> Iterator[Row]:
     """Examine networks by name, one after the other."""
-    logging.disable(logging.WARNING)  # the quantizer recommends its own preprocessing
     for name in names:
+        logging.disable(logging.WARNING)  # the quantizer recommends its own preprocessing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             proto = NETWORKS[name]()
+        logging.disable(logging.NOTSET)
         yield examine(name, proto)
 
 

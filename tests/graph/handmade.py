@@ -212,6 +212,25 @@ def quantized():
     )
 
 
+def integer_operators():
+    """Integer kernels without QDQ: whatever is 8-bit may be cut."""
+    rng = np.random.default_rng(4)
+    return build(
+        """g (float[N, 3, 8, 8] x) => (float[N, 4, 3, 3] y) {
+        q = QuantizeLinear(x, s0, z0)
+        c = QLinearConv(q, s0, z0, w, sw, zw, s1, z0)
+        p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c)
+        y = DequantizeLinear(p, s1, z0)
+        }""",
+        w=rng.integers(-100, 100, (4, 3, 3, 3)).astype(np.int8),
+        s0=np.float32(0.03),
+        s1=np.float32(0.05),
+        sw=np.float32(0.001),
+        z0=np.uint8(128),
+        zw=np.int8(0),
+    )
+
+
 def two_outputs():
     """The first output is a cut of its own: the second is computed from it."""
     return build(
@@ -245,7 +264,7 @@ ALL = {
     make.__name__: make
     for make in (
         sequential, residual, concatenating, two_branches, shape_chain, folded_batch, lstm, gru,
-        quantized, two_outputs, captured,
+        quantized, integer_operators, two_outputs, captured,
     )
 }  # fmt: skip
 

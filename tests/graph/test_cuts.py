@@ -71,6 +71,7 @@ def test_cuts_by_hand():
     assert names(handmade.lstm) == ["x", "t", "r", "all", "s", "p", "y"]
     assert names(handmade.gru) == ["x", "t", "p", "y"]
     assert names(handmade.quantized) == ["x", "q0", "q1", "q3", "q4", "y"]
+    assert names(handmade.integer_operators) == ["x", "q", "c", "p", "y"]
     assert names(handmade.two_outputs) == ["x", "a", "features", "features"]
     assert names(handmade.captured) == ["x", "a", "c", "y"]
 

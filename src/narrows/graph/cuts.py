@@ -98,7 +98,7 @@ def find_cuts(model: Model) -> Cuts:
     """Find every cut of a model.
 
     In a quantized (QDQ) graph the runtime fuses from DequantizeLinear to QuantizeLinear, so only
-    the output of a QuantizeLinear is a cut; cutting inside would change the result.
+    the 8-bit output of a QuantizeLinear is a cut; cutting inside would change the result.
 
     Example:
         >>> import onnx
@@ -177,7 +177,7 @@ class _Walk:
             if [name] == self.ends:
                 continue
             others = tuple(n for n in self.live if n != name)
-            reason = self._crossing(others) if others else self._unfit(name, position)
+            reason = self._crossing(others) if others else self._unfit(name)
             if reason:
                 after = len(self.cuts) - 1
                 self.refused.append(
@@ -221,7 +221,7 @@ class _Walk:
         info = self.model.tensors.get(name)
         return f" ({'x'.join(map(str, info.shape))})" if info else ""
 
-    def _unfit(self, name: str, position: int) -> str:
+    def _unfit(self, name: str) -> str:
         """Why a tensor that separates the model cannot be cut; "" if it can."""
         info = self.model.tensors.get(name)
         if info is None or np.dtype(info.dtype).kind not in "fiub":
@@ -230,8 +230,8 @@ class _Walk:
             return "its shape depends on the values in it"
         if info.batch_axis is None:
             return f"no axis of its shape holds one entry per sample ({info.at(2)} for two samples)"
-        if self.quantized and self.flow.nodes[position].op_type != "QuantizeLinear":
-            return "the model is quantized: cut only right after a QuantizeLinear"
+        if self.quantized and info.dtype not in ("uint8", "int8"):
+            return "the model is quantized: cut only where the tensor is, after a QuantizeLinear"
         return ""
 
 
