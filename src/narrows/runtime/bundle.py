@@ -106,7 +106,7 @@ class Bundle:
             return Network(proto, input=input, outputs=outputs, threads=threads, optimise=optimise)
         except BundleError:
             raise
-        except NarrowsError as error:
+        except (NarrowsError, UnicodeDecodeError) as error:  # names in a graph may be any bytes
             msg = f"{self.path / file} cannot be used: {error}"
             raise BundleError(msg) from None
 

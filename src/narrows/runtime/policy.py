@@ -16,6 +16,9 @@ from typing import Final, final
 MARGIN: Final = 0.02
 """Share of the deadline kept for what is not measured: waking up, handing over."""
 
+PATIENCE_S: Final = 30.0
+"""How long a request without a deadline waits."""
+
 LOCAL_RESERVE: Final = 1.2
 """Times the local model's usual time that is kept for it."""
 
@@ -96,7 +99,7 @@ def waiting_s(*, deadline_s: float | None, elapsed_s: float, local_s: float | No
     """How long to wait for the server so that the local model can still meet the deadline.
 
     Args:
-        deadline_s: What the request may take; None waits half a minute.
+        deadline_s: What the request may take; None waits `PATIENCE_S`.
         elapsed_s: What it has taken already.
         local_s: What the local model takes; None where there is none.
 
@@ -105,7 +108,7 @@ def waiting_s(*, deadline_s: float | None, elapsed_s: float, local_s: float | No
         server all the time there is.
     """
     if deadline_s is None:
-        return 30.0
+        return PATIENCE_S
     left_s = (1 - MARGIN) * deadline_s - elapsed_s
     if local_s is not None and local_s < deadline_s:
         left_s -= LOCAL_RESERVE * local_s

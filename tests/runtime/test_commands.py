@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from narrows.cli import main
+from narrows.runtime.assemble import write_bundle
+from narrows.runtime.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model of arrays: the sum of six numbers, and nothing to choose from."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 6] x) => (float[N, 1] y) <int64[1] axis = {1}> { y = ReduceSum(x, axis) }"""
+    path = tmp_path_factory.mktemp("sums") / "b"
+    return write_bundle(path, name="sums", model=onnx.parser.parse_model(text))
+
+
+def test_run_gives_whole_outputs_of_arrays(
+    sums: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 6))
+    arguments = ["run", str(sums.path), str(tmp_path), "--top", "0"]
+    assert main([*arguments, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["outputs"] for line in lines] == [[[15.0]], [[51.0]]]
+    assert [Path(line["input"]).name for line in lines] == ["a.npy[0]", "a.npy[1]"]
+    assert main(arguments) == 0
+    assert "a.npy[1]  51  local" in capsys.readouterr().out
+
+
+def test_run_reads_a_stream_of_files(
+    sums: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    np.save(file, np.ones(6, np.float32))
+    blob = struct.pack("<I", len(file.getvalue())) + file.getvalue()
+
+    class Input:
+        buffer = io.BytesIO(blob * 3 + b"\1\0")
+
+    monkeypatch.setattr("sys.stdin", Input)
+    code = main(["run", str(sums.path), "-", "--stream", "files", "--top", "0"])
+    found = capsys.readouterr()
+    assert code == 1
+    assert found.out.count("6  local") == 3
+    assert "input 3 of the stream" in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "nowhere", "a.png"], 1, "nowhere is not a bundle"),
+        (["serve", "nowhere"], 1, "nowhere is not a bundle"),
+        (["run", "BUNDLE", "nowhere.npy"], 1, "cannot read nowhere.npy"),
+        (["run", "BUNDLE", "a.npy", "--server", "cloud"], 2, "is not host:port"),
+        (["run", "BUNDLE", "a.npy", "--deadline", "-1"], 2, "deadline"),
+        (["run", "BUNDLE"], 2, "INPUTS"),
+    ],
+)
+def test_wrong_calls_are_said_in_one_line(
+    sums: Bundle,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    given = [str(sums.path) if word == "BUNDLE" else word for word in arguments]
+    assert main(given) == code
+    assert words.lower() in " ".join(capsys.readouterr().err.split()).lower()
