@@ -13,6 +13,7 @@ from narrows.coding.base import Fitter, Floats, Shape, Table, Transform
 from narrows.errors import CodecError
 
 _LEAST_SHARE = 1e-5
+_MOST_GAIN = 2.0
 _MOST_POSITIONS = 2
 
 
@@ -29,8 +30,8 @@ class BlockedPCA(Transform):
     plain PCA with reverse water-filling.
 
     The inverse can restore the mean and the variance that each channel had before quantization
-    (`matched`): zeroed components shrink a feature, and a network that normalised its activations
-    in training suffers more from wrong variances than from the error itself.
+    (`MomentMatcher`): zeroed components shrink a feature, and a network that normalised its
+    activations in training suffers more from wrong variances than from the error itself.
 
     Odd sizes are padded by repeating the edge and cropped again. A sample (channels, length) has
     blocks of b positions; (features,) is one vector. Where d is large, channels are divided into
@@ -251,49 +252,26 @@ class _MomentFitter:
         }
 
 
-def kept(table: Table, active: NDArray[np.bool_]) -> tuple[Table, NDArray[np.bool_]]:
-    """Drop the components that never left zero, which no payload needs.
-
-    Args:
-        table: A fitted table.
-        active: One flag a component (groups * d), true where some symbol was not zero.
-
-    Returns:
-        The smaller table, and the flags of the components that it keeps: in every group as many
-        as the group with the last active component needs.
-    """
-    groups, dimension = table["weight"].shape
-    last = np.flatnonzero(active.reshape(groups, dimension).any(0))
-    count = int(last[-1]) + 1 if last.size else 1
-    keep = np.zeros((groups, dimension), bool)
-    keep[:, :count] = True
-    smaller = dict(table)
-    for name in ("basis", "weight", "variance"):
-        smaller[name] = np.ascontiguousarray(table[name][:, :count])
-    return smaller, keep.reshape(-1)
-
-
+@final
 class MomentMatcher:
     """Finds the gain and offset that give restored channels their mean and variance back.
 
     Args:
-        table: The transform's table.
+        table: The transform's table, with gain 1 and offset 0.
 
-    Feed it what `inverse` gives after quantization; `matched` is the table to ship.
+    Feed it what `inverse` gives after quantization; `matched` is what to change in the table.
     """
 
     __slots__ = ("_count", "_second", "_sum", "_table")
 
-    _MOST_GAIN = 2.0
-
     def __init__(self, table: Table) -> None:
         self._table = table
-        channels = len(table["channel_mean"])
         self._count = 0
-        self._sum, self._second = np.zeros(channels), np.zeros(channels)
+        self._sum = np.zeros(len(table["channel_mean"]))
+        self._second = np.zeros_like(self._sum)
 
     def add(self, restored: Floats, *, channels_last: bool = False) -> None:
-        """Take in restored samples (n, *shape)."""
+        """Take in restored samples (n, *shape), as `inverse` gives them by this table."""
         x = np.moveaxis(restored, -1, 1) if channels_last else restored
         rows = x.reshape(len(x), x.shape[1], -1) - self._table["channel_mean"][:, None]
         self._sum += rows.sum((0, 2), dtype=np.float64)
@@ -301,19 +279,13 @@ class MomentMatcher:
         self._count += len(x) * rows.shape[2]
 
     def matched(self) -> Table:
-        """The table with gain and offset set; a channel that became constant keeps gain 1."""
-        if not self._count:
-            return self._table
-        mean = self._sum / self._count
-        variance = np.maximum(self._second / self._count - mean**2, 0)
+        """Gain and offset (channels,); gains stay in 1/2 to 2, and 1 where nothing is left."""
+        mean = self._sum / max(self._count, 1)
+        variance = np.maximum(self._second / max(self._count, 1) - mean**2, 0)
         wanted = self._table["channel_variance"].astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gain = np.sqrt(wanted / variance)
-        gain = np.where(variance > wanted * 1e-6, np.clip(gain, 0.5, self._MOST_GAIN), 1.0)
+        left = variance > wanted * 1e-6
+        ratio = np.divide(wanted, variance, out=np.ones_like(wanted), where=left)
+        gain = np.clip(np.sqrt(ratio), 1 / _MOST_GAIN, _MOST_GAIN)
         centre = self._table["channel_mean"].astype(np.float64)
         offset = centre - gain * (centre + mean)
-        return {
-            **self._table,
-            "gain": gain.astype(np.float32),
-            "offset": offset.astype(np.float32),
-        }
+        return {"gain": gain.astype(np.float32), "offset": offset.astype(np.float32)}
