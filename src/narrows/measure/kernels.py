@@ -22,6 +22,7 @@ FEATURES = (
     "byte_in",
     "byte_out",
     "byte_weight",
+    "byte_cold",
     "byte_added",
     "byte_near",
     "byte_far",
@@ -32,14 +33,16 @@ FEATURES = (
 )
 """What a kernel's time is made of: sizes after channels are padded to the vector's width.
 
-byte_added is what a fused addition reads; byte_near and byte_far are data beyond one and four MiB
-(a second- and third-level cache); window is output elements by kernel area; row is output rows by
-channel blocks by kernel rows; byte_clipped and byte_activated are outputs that a fused activation
-other than Relu passes over, cheap ones and transcendental ones.
+byte_cold is byte_weight in a network whose weights do not all stay in a cache of two MiB from one
+call to the next, else 0; byte_added is what a fused addition reads; byte_near and byte_far are
+data beyond one and four MiB (a second- and third-level cache); window is output elements by kernel
+area; row is output rows by channel blocks by kernel rows; byte_clipped and byte_activated are
+outputs that a fused activation other than Relu passes over, cheap ones and transcendental ones.
 """
 
 _NEAR_BYTES = 2**20
 _FAR_BYTES = 2**22
+_WARM_BYTES = 2**21
 
 _KINDS = {
     "view": "Reshape Flatten Squeeze Unsqueeze Identity Dropout Shape Size",
@@ -98,10 +101,11 @@ def kernels(costs: Sequence[NodeCost], *, lanes: int) -> tuple[Kernel, ...]:
     found = groups(costs, lanes=lanes)
     reorders = _Reorders(costs=costs, lanes=lanes)
     made: list[Kernel] = []
+    cold = sum(cost.weight_bytes for cost in costs) > _WARM_BYTES
     for position, members in found.members.items():
         blocked = position in found.in_blocks
         made.extend(reorders.before(position, members, blocked=blocked))
-        made.append(_kernel(costs, position, members, lanes if blocked else 0))
+        made.append(_kernel(costs, members, lanes if blocked else 0, cold=cold))
     made.extend(reorders.of_outputs())
     return tuple(made)
 
@@ -135,7 +139,7 @@ class _Reorders:
         read = {name for cost in self.costs for name in cost.reads}
         made = []
         for position, cost in enumerate(self.costs):
-            for name in self.blocked.intersection(cost.makes) - read:
+            for _ in self.blocked.intersection(cost.makes) - read:
                 size = cost.out_bytes / len(cost.makes)
                 features = reorder_features(size)
                 made.append(Kernel(kind="reorder-out", nodes=(position,), features=features))
@@ -157,9 +161,9 @@ class _Reorders:
 
 
 def _kernel(
-    costs: Sequence[NodeCost], position: int, members: tuple[int, ...], lanes: int
+    costs: Sequence[NodeCost], members: tuple[int, ...], lanes: int, *, cold: bool
 ) -> Kernel:
-    cost = costs[position]
+    cost = costs[members[0]]
     is_conv = cost.op_type in CONVOLUTIONS
     kind = _convolution_kind(cost, lanes) if is_conv else _plain_kind(cost, lanes)
     grow_in, grow_out = _growth(cost.in_shape, lanes), _growth(cost.out_shape, lanes)
@@ -176,6 +180,7 @@ def _kernel(
         byte_in=byte_in,
         byte_out=byte_out,
         byte_weight=cost.weight_bytes,
+        byte_cold=cost.weight_bytes if cold else 0.0,
         byte_added=added,
         window=elements * area if cost.kernel else 0.0,
         row=_rows(cost, channels) if cost.kernel else 0.0,
