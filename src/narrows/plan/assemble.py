@@ -125,7 +125,9 @@ class Assembler:
         for (index, k), point in sorted(points.items()):
             fit = fitted[index]
             for coder, payloads in point.payloads.items():
-                work = self._split_work(self.cuts[index], fit, payloads, *parts[index])
+                work = self._split_work(
+                    self.cuts[index], fit, fit.rates[k], payloads, *parts[index]
+                )
                 spec = split_spec(fit, fit.rates[k], coder)
                 made.append(
                     self._candidate(
@@ -142,15 +144,21 @@ class Assembler:
         return made
 
     def _split_work(
-        self, cut: Cut, fit: FittedCut, payloads: Payloads, head: Term, tail: Term
+        self,
+        cut: Cut,
+        fit: FittedCut,
+        rate: FittedRate,
+        payloads: Payloads,
+        head: Term,
+        tail: Term,
     ) -> Work:
         device, cloud = self.places.device, self.places.cloud
-        symbols = int(np.prod(fit.component_shape))
+        symbols = int(np.prod(fit.component_shape(rate)))
         encode = self._on_device(
             payloads, device.encode_overhead_s + device.encode_s_per_symbol * symbols
         )
         decode = self._in_cloud(payloads, cloud.decode_s_per_symbol * symbols)
-        transform_bytes = sum(array.nbytes for array in fit.transform_table.values())
+        transform_bytes = sum(array.nbytes for array in fit.rate_table(rate).values())
         return Work(
             head=head,
             encode=encode,
@@ -158,7 +166,7 @@ class Assembler:
             crosses=True,
             payload_bytes=float(payloads.sizes.mean()),
             reply_bytes=self.reply_bytes,
-            device_macs=cut.head_macs + fit.macs,
+            device_macs=cut.head_macs + fit.macs(rate),
             device_memory_bytes=cut.head_weight_bytes + cut.head_peak_bytes + transform_bytes,
         )
 
@@ -222,12 +230,12 @@ class Assembler:
 def split_spec(fit: FittedCut, rate: FittedRate, coder: str) -> CodecSpec:
     """The codec of a rate as a record."""
     return CodecSpec(
-        name=f"pca{fit.block}-{coder}",
-        block=fit.block,
+        name=f"pca{fit.transform.block}-{coder}",
+        block=fit.transform.block,
         step=rate.step,
         step_share=rate.step_share,
         dead_zone=fit.threshold,
-        side_bytes=fit.codec(rate.index, coder).side_bytes,
+        side_bytes=fit.codec(rate, coder).side_bytes,
     )
 
 

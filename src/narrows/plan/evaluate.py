@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from narrows.config import to_dict, write_atomic, write_json
+from narrows.config import to_dict, write_json
 from narrows.errors import NothingFits, PlanError
 from narrows.measure.environment import environment
 from narrows.plan.candidate import Candidate, Route, Score
@@ -26,11 +26,12 @@ from narrows.plan.predict import Places
 from narrows.plan.record import PlanRecord, SetSizes
 from narrows.plan.settings import Settings
 from narrows.plan.stages import Stages, Watcher
-from narrows.plan.store import PlanFolder
+from narrows.plan.store import PlanFolder, Prepared
 from narrows.plan.variant import Variant, VariantRun
 from narrows.plan.winners import winners_map
 
 _REPORTED = 16
+_SAMPLES = 4
 _OF_QUALITY = ("min_accuracy", "max_drop", "min_agreement")
 
 
@@ -78,7 +79,7 @@ def plan(
     stages = Stages(watcher)
     runs = [VariantRun(v, settings, constraints, places, folder, stages) for v in variants]
     for variant in variants:
-        write_atomic(folder.model(variant.name), variant.model.proto.SerializeToString())
+        _keep(folder, variant)
     passes_s = [run.run() for run in runs]
     candidates = [candidate for run in runs for candidate in run.candidates()]
     with stages.stage("choosing"):
@@ -194,6 +195,13 @@ def _reported(
             c = replace(c, report=score, report_drop=drop, report_payload_bytes=payload_bytes)
         out.append(c)
     return out, scores
+
+
+def _keep(folder: PlanFolder, variant: Variant) -> None:
+    task = variant.task
+    inputs, _ = task.inputs(task.choose, 0, min(_SAMPLES, len(task.choose)))
+    prepared = Prepared(preprocess=task.preprocess, labels=task.labels)
+    folder.save_variant(variant.name, variant.model.proto.SerializeToString(), prepared, inputs)
 
 
 def _check_names(variants: Sequence[Variant]) -> None:

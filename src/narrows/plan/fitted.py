@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from math import prod
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from narrows.coding import CODERS, Codec, FittedCodec, Table
-from narrows.coding.base import Shape
+from narrows.coding.base import Floats, Shape, Symbols
 from narrows.coding.quantizers.uniform import Uniform
 from narrows.coding.transforms.blocked_pca import BlockedPCA
+
+_BY_COMPONENT = ("basis", "weight", "variance")
 
 
 @final
@@ -20,14 +26,20 @@ class FittedRate:
     Args:
         index: Position on the rate curve, the finest step first.
         step: In units of the transformed feature.
-        step_share: Over the feature's root mean square.
-        quantizer_table: Of `Uniform`.
+        step_share: Over the transformed feature's root mean square.
+        kept: Components of each group that are coded; the rest is zero at this step.
+        gain: Of each channel, after the inverse transform.
+        offset: Of each channel.
+        quantizer_table: Of `Uniform`, for the kept components.
         coder_tables: Coder name → its table.
     """
 
     index: int
     step: float
     step_share: float
+    kept: int
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
     quantizer_table: Table
     coder_tables: Mapping[str, Table]
 
@@ -39,52 +51,93 @@ class FittedCut:
 
     Args:
         cut: Index of the cut.
-        block: Side of the transform's blocks.
         shape: Of a feature.
-        component_shape: Of its components, and of the symbols.
-        transform_table: Of `BlockedPCA`.
+        transform: Without its table.
+        transform_table: With all components and no correction of moments.
         threshold: Of the quantizers.
         rates: The finest step first.
     """
 
     cut: int
-    block: int
     shape: Shape
-    component_shape: Shape
+    transform: BlockedPCA
     transform_table: Table
     threshold: float
     rates: tuple[FittedRate, ...]
 
-    @property
-    def transform(self) -> BlockedPCA:
-        """The transform without its table."""
-        return BlockedPCA(block=self.block)
-
-    @property
-    def macs(self) -> int:
+    def macs(self, rate: FittedRate) -> int:
         """Multiply-accumulates that the transform adds to the head."""
-        return self.transform.macs(self.shape)
+        tiles = self.transform.geometry(self.shape)
+        return tiles.groups * rate.kept * tiles.dimension * prod(tiles.blocks)
+
+    def component_shape(self, rate: FittedRate) -> Shape:
+        """Shape of the symbols."""
+        tiles = self.transform.geometry(self.shape)
+        return (tiles.groups * rate.kept, *tiles.blocks)
+
+    def components(self, feature: Floats) -> Floats:
+        """Features (n, *shape) to all their components, for `symbols` of any rate."""
+        return self.transform.forward(feature, self.transform_table)
+
+    def symbols(self, components: Floats, rate: FittedRate) -> Symbols:
+        """Components to the symbols of a rate (n, *component_shape)."""
+        flags = kept_flags(self.transform_table, rate.kept)
+        kept = components if flags.all() else components[:, flags]
+        symbols: Symbols = self.quantizer(rate).quantize(kept, rate.quantizer_table)
+        return symbols
+
+    def restored(self, symbols: Symbols, rate: FittedRate) -> Floats:
+        """Symbols to the features they stand for (n, *shape)."""
+        y = self.quantizer(rate).dequantize(symbols, rate.quantizer_table)
+        return self.transform.inverse(y, self.rate_table(rate))
+
+    def rate_table(self, rate: FittedRate) -> Table:
+        """The transform's table at a rate."""
+        table = truncated(self.transform_table, rate.kept)
+        return {**table, "gain": rate.gain, "offset": rate.offset}
 
     def quantizer(self, rate: FittedRate) -> Uniform:
         """The quantizer of a rate, without its table."""
         return quantizer(rate.step, self.threshold)
 
-    def codec(self, rate_index: int = 0, coder: str | None = None) -> FittedCodec:
+    def codec(self, rate: FittedRate, coder: str | None = None) -> FittedCodec:
         """Everything of one rate and one coder (by default the first)."""
-        rate = self.rates[rate_index]
         name = coder or next(iter(rate.coder_tables))
         codec = Codec(
             transform=self.transform, quantizer=self.quantizer(rate), coder=CODERS[name]()
         )
         return FittedCodec(
             codec=codec,
-            component_shape=self.component_shape,
-            transform_table=self.transform_table,
+            component_shape=self.component_shape(rate),
+            transform_table=self.rate_table(rate),
             quantizer_table=rate.quantizer_table,
             coder_table=rate.coder_tables[name],
         )
 
+    @property
+    def middle(self) -> FittedRate:
+        """The rate whose times stand for all."""
+        return self.rates[len(self.rates) // 2]
+
 
 def quantizer(step: float, threshold: float) -> Uniform:
-    """The quantizer that plans use: one step for all components, a fitted shift for each."""
-    return Uniform(step=step, threshold=threshold, fit_shift=True)
+    """The quantizer that plans use: one step for all components, and a dead zone.
+
+    Reconstruction points stay in the middle: shifted to the mean of their bins the error is smaller
+    and the answers are worse (docs/results.md).
+    """
+    return Uniform(step=step, threshold=threshold)
+
+
+def kept_flags(table: Table, kept: int) -> NDArray[np.bool_]:
+    """For each component of a transform (groups · d) whether the first `kept` hold it."""
+    groups, dimension = table["weight"].shape
+    return np.tile(np.arange(dimension) < kept, groups)
+
+
+def truncated(table: Table, kept: int) -> dict[str, NDArray[Any]]:
+    """A transform's table with the first `kept` components of each group."""
+    smaller = dict(table)
+    for name in _BY_COMPONENT:
+        smaller[name] = np.ascontiguousarray(table[name][:, :kept])
+    return smaller

@@ -147,16 +147,12 @@ class _Runner:
     def add(self, rows: Rows, feature: Floats, labels: NDArray[Any], reference: Floats) -> None:
         """Run all rates on a batch of features (n, *shape)."""
         fitted = self._fitted
-        y = fitted.transform.forward(feature, fitted.transform_table)
+        components = fitted.components(feature)
         for rate in self._rates:
-            quantizer = fitted.quantizer(rate)
-            symbols = quantizer.quantize(y, rate.quantizer_table)
+            symbols = fitted.symbols(components, rate)
             for coded in self._coded[rate.index].values():
                 coded.add(symbols, rate)
-            restored = fitted.transform.inverse(
-                quantizer.dequantize(symbols, rate.quantizer_table), fitted.transform_table
-            )
-            outputs = self._tail.run(restored)
+            outputs = self._tail.run(fitted.restored(symbols, rate))
             if not np.isfinite(outputs).all():
                 msg = (
                     f"the tail after cut {self.cut.index} ({self.cut.tensor!r}) answers with NaN "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from narrows.errors import PlanError
 from narrows.graph.cuts import Cut, Cuts, find
 
+_CODED_AXES = (1, 2, 3)  # features, and channels with one or two axes of positions
+
 
 def select_cuts(cuts: Cuts, wanted: str) -> tuple[Cut, ...]:
     """The cuts to plan, in the model's order; the input and the output are never among them.
@@ -18,7 +20,9 @@ def select_cuts(cuts: Cuts, wanted: str) -> tuple[Cut, ...]:
         CutError: A number or a name is no cut; the message names the nearest.
         PlanError: The wish cannot be read, or nothing is left to cut.
     """
-    inner = tuple(cut for cut in cuts if 0 < cut.index < len(cuts) - 1)
+    inner = tuple(
+        cut for cut in cuts if 0 < cut.index < len(cuts) - 1 and len(cut.shape) in _CODED_AXES
+    )
     if not inner:
         msg = (
             f"the model has no cut between input and output: {len(cuts.refused)} places were "
@@ -37,8 +41,9 @@ def select_cuts(cuts: Cuts, wanted: str) -> tuple[Cut, ...]:
     ends = [cut for cut in found if cut not in inner]
     if ends:
         msg = (
-            f"cut {ends[0].index} ({ends[0].tensor!r}) is the model's input or output: the local, "
-            f"image and raw routes stand for those; choose among 1 to {len(cuts) - 2}"
+            f"cut {ends[0].index} ({ends[0].tensor!r}, {ends[0].shape}) cannot be planned: it is the "
+            "model's input or output, or has more than three axes; choose among "
+            f"{', '.join(str(cut.index) for cut in inner)}"
         )
         raise PlanError(msg)
     return tuple(sorted(set(found), key=lambda cut: cut.index))

@@ -23,16 +23,32 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from narrows.config import to_dict, write_atomic
-from narrows.errors import PlanError
+from narrows.coding.transforms.blocked_pca import BlockedPCA
+from narrows.config import from_dict, read_json, to_dict, write_atomic, write_json
+from narrows.errors import NarrowsError, PlanError
 from narrows.files import storage_error
 from narrows.plan.fitted import FittedCut, FittedRate
 from narrows.plan.judge import Answers
 from narrows.plan.points import Payloads, Point
+from narrows.plan.record import PlanRecord
+from narrows.preprocess import Preprocess
 
 RECORD: Final = "plan.json"
 _METADATA: Final = "narrows"
-_FIELDS: Final = ("cut", "block", "threshold")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """How a variant's inputs come about.
+
+    Args:
+        preprocess: Of its task.
+        labels: Names of the classes.
+    """
+
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
 
 
 @final
@@ -86,6 +102,55 @@ class PlanFolder:
         """The checked model of a variant."""
         return self.path / "models" / f"{slug(variant)}.onnx"
 
+    def save_variant(
+        self, name: str, proto: bytes, prepared: Prepared, samples: NDArray[np.float32]
+    ) -> None:
+        """Keep what a deployment of a variant needs besides tables.
+
+        Args:
+            name: The variant's.
+            proto: The checked model.
+            prepared: How its inputs are prepared.
+            samples: A few inputs (n, *input_shape).
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        path = self.model(name)
+        write_atomic(path, proto)
+        write_json(path.with_suffix(".json"), prepared)
+        data = safetensors.numpy.save({"inputs": np.ascontiguousarray(samples)})
+        write_atomic(path.with_suffix(".samples.safetensors"), data)
+
+    def load_variant(self, name: str) -> tuple[Prepared, NDArray[np.float32]]:
+        """How a variant's inputs are prepared, and a few of them (n, *input_shape).
+
+        Raises:
+            PlanError: They are not there or not whole.
+        """
+        path = self.model(name)
+        try:
+            prepared = read_json(path.with_suffix(".json"), Prepared)
+            samples = safetensors.numpy.load_file(path.with_suffix(".samples.safetensors"))
+            return prepared, samples["inputs"]
+        except (OSError, KeyError, NarrowsError, safetensors.SafetensorError) as error:
+            msg = f"{self.path} is not a whole plan: {error}; plan again"
+            raise PlanError(msg) from None
+
+    def read(self) -> PlanRecord:
+        """The record.
+
+        Raises:
+            PlanError: There is no finished plan in the folder.
+            ConfigError: It is of another version.
+        """
+        if not self.record.is_file():
+            started = (self.path / "progress").is_dir()
+            what = "an unfinished plan: run `narrows plan` again to go on" if started else "no plan"
+            msg = f"{self.path} holds {what}; `narrows plan -o {self.path}` writes {RECORD}"
+            raise PlanError(msg)
+        return read_json(self.record, PlanRecord)
+
     def tables(self, variant: str, cut: int) -> Path:
         """The tables of one cut."""
         return self.path / "tables" / slug(variant) / f"cut{cut}.safetensors"
@@ -98,13 +163,18 @@ class PlanFolder:
         """
         arrays: dict[str, NDArray[Any]] = dict(_prefixed("transform", fitted.transform_table))
         for rate in fitted.rates:
+            arrays[f"r{rate.index}.gain"] = rate.gain
+            arrays[f"r{rate.index}.offset"] = rate.offset
+            arrays.update(_prefixed(f"r{rate.index}.matched", rate.matched))
             arrays.update(_prefixed(f"r{rate.index}.quantizer", rate.quantizer_table))
             for coder, table in rate.coder_tables.items():
                 arrays.update(_prefixed(f"r{rate.index}.coder.{coder}", table))
-        facts = {name: getattr(fitted, name) for name in _FIELDS} | {
-            "shape": list(fitted.shape),
-            "component_shape": list(fitted.component_shape),
-            "rates": [[rate.step, rate.step_share] for rate in fitted.rates],
+        facts = {
+            "cut": fitted.cut,
+            "threshold": fitted.threshold,
+            "shape": fitted.shape,
+            "transform": fitted.transform,
+            "rates": [(rate.step, rate.step_share, rate.kept) for rate in fitted.rates],
         }
         path = self.tables(variant, fitted.cut)
         try:
@@ -112,7 +182,7 @@ class PlanFolder:
         except OSError as error:
             raise storage_error(path, error) from error
         whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        write_atomic(path, safetensors.numpy.save(whole, {_METADATA: json.dumps(facts)}))
+        write_atomic(path, safetensors.numpy.save(whole, {_METADATA: json.dumps(to_dict(facts))}))
 
     def load_fitted(self, variant: str, cut: int) -> FittedCut:
         """The tables of one cut.
@@ -125,15 +195,13 @@ class PlanFolder:
             with safetensors.safe_open(path, framework="numpy") as file:
                 facts = json.loads(file.metadata()[_METADATA])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            rates = tuple(
-                _rate(k, step, share, arrays) for k, (step, share) in enumerate(facts["rates"])
-            )
             return FittedCut(
-                **{name: facts[name] for name in _FIELDS},
+                cut=facts["cut"],
+                threshold=facts["threshold"],
                 shape=tuple(facts["shape"]),
-                component_shape=tuple(facts["component_shape"]),
+                transform=from_dict(BlockedPCA, facts["transform"]),
                 transform_table=_under("transform", arrays),
-                rates=rates,
+                rates=tuple(_rate(k, *found, arrays) for k, found in enumerate(facts["rates"])),
             )
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             msg = f"cannot read the tables of cut {cut} from {path}: {error}; plan again"
@@ -197,13 +265,18 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
 
 
-def _rate(k: int, step: float, share: float, arrays: Mapping[str, NDArray[Any]]) -> FittedRate:
+def _rate(
+    k: int, step: float, share: float, kept: int, arrays: Mapping[str, NDArray[Any]]
+) -> FittedRate:
     start = f"r{k}.coder."
     coders = sorted({n.removeprefix(start).split("/")[0] for n in arrays if n.startswith(start)})
     return FittedRate(
         index=k,
         step=step,
         step_share=share,
+        kept=kept,
+        gain=arrays[f"r{k}.gain"],
+        offset=arrays[f"r{k}.offset"],
         quantizer_table=_under(f"r{k}.quantizer", arrays),
         coder_tables={coder: _under(f"{start}{coder}", arrays) for coder in coders},
     )

@@ -56,44 +56,47 @@ class PartTimes:
         device = self._places.device
         if not device.here:
             end = self._model.flow.producer[cut.tensor] + 1
-            return _predicted((*self._costs[:end], projection(fitted)), device)
+            return _predicted((*self._costs[:end], projection(cut, fitted)), device)
         head = split(self._model, cut).head
         assert head is not None, "the first cut has no head"
-        return _timed(fuse_head(head, cut, fitted.codec()), self._feed, device.threads)
+        return _timed(fuse_head(head, cut, fitted.codec(fitted.middle)), self._feed, device.threads)
 
     def tail(self, cut: Cut, fitted: FittedCut) -> Term:
         """The inverse transform and the model after a cut, in the cloud."""
         cloud = self._places.cloud
         if not cloud.here:
             start = self._model.flow.producer[cut.tensor] + 1
-            return _predicted((projection(fitted), *self._costs[start:]), cloud)
+            return _predicted((projection(cut, fitted), *self._costs[start:]), cloud)
         tail = split(self._model, cut).tail
         assert tail is not None, "the last cut has no tail"
-        symbols = np.zeros((1, *fitted.component_shape), np.int32)
-        return _timed(fuse_tail(tail, cut, fitted.codec()), {"symbols": symbols}, cloud.threads)
+        symbols = np.zeros((1, *fitted.component_shape(fitted.middle)), np.int32)
+        return _timed(
+            fuse_tail(tail, cut, fitted.codec(fitted.middle)), {"symbols": symbols}, cloud.threads
+        )
 
 
-def projection(fitted: FittedCut) -> NodeCost:
-    """The codec's transform as the convolution that it is in the head."""
-    components, *positions = fitted.component_shape
-    sides = len(positions)
-    floats = 4
+def projection(cut: Cut, fitted: FittedCut) -> NodeCost:
+    """The codec's transform at the middle rate as the convolution that it is in the head."""
+    rate = fitted.middle
+    components, *positions = fitted.component_shape(rate)
+    macs, floats = fitted.macs(rate), 4
+    block = (fitted.transform.block,) * len(positions)
     return NodeCost(
         name="projection",
-        op_type="Conv" if sides else "Gemm",
-        macs=fitted.macs,
-        weight_bytes=fitted.macs // max(1, math.prod(positions)) * floats,
+        op_type="Conv" if positions else "Gemm",
+        macs=macs,
+        weight_bytes=macs // max(1, math.prod(positions)) * floats,
         in_bytes=math.prod(fitted.shape) * floats,
-        out_bytes=math.prod(fitted.component_shape) * floats,
+        out_bytes=components * math.prod(positions) * floats,
         rule_known=True,
-        reads=(),
-        makes=(),
         is_data=True,
-        kernel=(fitted.block,) * sides,
-        stride=(fitted.block,) * sides,
-        group=1,
+        kernel=block,
+        stride=block,
+        group=fitted.transform.geometry(fitted.shape).groups,
         in_shape=(1, *fitted.shape),
         out_shape=(1, components, *positions),
+        reads=(cut.tensor,),
+        makes=("projection",),
     )
 
 
