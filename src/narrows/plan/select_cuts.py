@@ -41,8 +41,8 @@ def select_cuts(cuts: Cuts, wanted: str) -> tuple[Cut, ...]:
     ends = [cut for cut in found if cut not in inner]
     if ends:
         msg = (
-            f"cut {ends[0].index} ({ends[0].tensor!r}, {ends[0].shape}) cannot be planned: it is the "
-            "model's input or output, or has more than three axes; choose among "
+            f"cut {ends[0].index} ({ends[0].tensor!r}, {ends[0].shape}) cannot be planned: it is "
+            "the model's input or output, or has more than three axes; choose among "
             f"{', '.join(str(cut.index) for cut in inner)}"
         )
         raise PlanError(msg)

@@ -165,7 +165,6 @@ class PlanFolder:
         for rate in fitted.rates:
             arrays[f"r{rate.index}.gain"] = rate.gain
             arrays[f"r{rate.index}.offset"] = rate.offset
-            arrays.update(_prefixed(f"r{rate.index}.matched", rate.matched))
             arrays.update(_prefixed(f"r{rate.index}.quantizer", rate.quantizer_table))
             for coder, table in rate.coder_tables.items():
                 arrays.update(_prefixed(f"r{rate.index}.coder.{coder}", table))
@@ -201,7 +200,10 @@ class PlanFolder:
                 shape=tuple(facts["shape"]),
                 transform=from_dict(BlockedPCA, facts["transform"]),
                 transform_table=_under("transform", arrays),
-                rates=tuple(_rate(k, *found, arrays) for k, found in enumerate(facts["rates"])),
+                rates=tuple(
+                    _rate(k, step, share, kept, arrays)
+                    for k, (step, share, kept) in enumerate(facts["rates"])
+                ),
             )
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             msg = f"cannot read the tables of cut {cut} from {path}: {error}; plan again"
