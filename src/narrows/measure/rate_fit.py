@@ -14,12 +14,12 @@ _OUTLIER = 0.3
 def fit_rates(features: Floats, times_s: Floats, weights: Floats) -> Floats:
     """Rates ≥ 0 with features · rates ≈ times_s.
 
-    Non-negative least squares; residuals beyond 0.3 of a time (another process held the
+    Non-negative least squares; samples off by a factor beyond 1.3 (another process held the
     processor) count with ever less weight over four rounds.
 
     Args:
         features: (samples, features), none negative.
-        times_s: (samples,)
+        times_s: (samples,), positive.
         weights: (samples,) of the residuals: 1 / time makes errors relative.
 
     Returns:
@@ -38,8 +38,8 @@ def fit_rates(features: Floats, times_s: Floats, weights: Floats) -> Floats:
     for _ in range(_ROUNDS):
         rows = scaled * (weights * trust)[:, None]
         rates = _non_negative(rows, times_s * weights * trust)
-        residuals = np.abs(scaled @ rates - times_s) * weights
-        trust = 1 / np.sqrt(np.maximum(1.0, residuals / _OUTLIER))
+        ratio = np.maximum(scaled @ rates, 1e-3 * times_s) / times_s
+        trust = _OUTLIER / np.maximum(_OUTLIER, np.maximum(ratio, 1 / ratio) - 1)
     found = np.zeros(features.shape[1])
     found[used] = rates / size[used]
     return found

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from narrows.errors import MeasureError
+from narrows.measure.graph_builder import Builder
+from narrows.measure.memory import cold_start
+from narrows.measure.size import model_size
+
+
+def dense(width: int, layers: int = 1) -> onnx.ModelProto:
+    graph = Builder(shape=(width,), rng=np.random.default_rng(0))
+    value = "x"
+    for _ in range(layers):
+        value = graph.op("MatMul", value, graph.weight(width, width))
+    return graph.model(value)
+
+
+def test_parameters_and_bytes_are_counted_by_type() -> None:
+    graph = Builder(shape=(8,), rng=np.random.default_rng(0))
+    value = graph.op("MatMul", "x", graph.weight(8, 4))
+    value = graph.op("Reshape", value, graph.constant(np.array([-1, 4])))
+    found = model_size(graph.model(value))
+    assert found.parameters == 34
+    assert found.bytes_by_type == {"FLOAT": 128, "INT64": 16}
+    assert found.weight_bytes == 144
+
+
+def test_external_weights_count_in_the_file(tmp_path: Path) -> None:
+    proto, path = dense(64), tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    found = model_size(path)
+    assert (tmp_path / "model.data").stat().st_size == 64 * 64 * 4
+    assert found.file_bytes == path.stat().st_size + 64 * 64 * 4
+    assert found.weight_bytes == 64 * 64 * 4
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.onnx").write_text("not a model at all")
+    for name in ("notes.onnx", "missing.onnx"):
+        with pytest.raises(MeasureError, match=name):
+            model_size(tmp_path / name)
+
+
+def test_peak_memory_holds_the_weights() -> None:
+    small, large = cold_start(dense(16)), cold_start(dense(1600, layers=4))
+    weights = 4 * 4 * 1600**2
+    assert large.model_bytes - small.model_bytes > 0.9 * weights
+    assert large.peak_bytes > large.base_bytes > 10e6
+    assert min(large.import_s, large.load_s, large.first_s) > 0
+
+
+def test_peak_memory_of_this_process_does_not_show() -> None:
+    """A child must not inherit what its parent once held."""
+    held = np.ones(40_000_000)
+    assert cold_start(dense(16)).peak_bytes < held.nbytes
+
+
+def test_a_model_that_does_not_run_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"\x00garbage")
+    with pytest.raises(MeasureError, match="fresh process"):
+        cold_start(path)
