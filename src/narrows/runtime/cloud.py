@@ -43,10 +43,10 @@ class CloudService:
     ) -> None:
         self.bundle = bundle
         self._clock = clock
-        self._payloads = Payloads(bundle)
         manifest = bundle.manifest
         self._model = bundle.model(threads=threads) if manifest.has_model else None
         self._tail = bundle.tail(threads=threads) if manifest.route is Route.SPLIT else None
+        self._payloads = Payloads(bundle)  # after the networks: they vouch for its shape
 
     def answer(self, data: bytes) -> bytes:
         """The reply frame to a request frame: the best classes, or the whole output, as it asks.

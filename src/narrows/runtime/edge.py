@@ -99,7 +99,6 @@ class EdgeClient:
         self._rules = policy.Rules(deadline_s=deadline_s)
         self._top = min(top, math.prod(manifest.outputs[0].shape), frames.MAX_TOP)
         self._clock = clock
-        self._payloads = Payloads(bundle)
         is_split = remote and manifest.route is Route.SPLIT
         self._head = bundle.head(threads=threads) if is_split else None
         wanted = manifest.has_model and (local or not remote)
@@ -107,6 +106,7 @@ class EdgeClient:
         if self._model is None and not remote:
             msg = f"{bundle.path} has no whole model and there is no server: give one of the two"
             raise BundleError(msg)
+        self._payloads = Payloads(bundle)  # after the networks: they vouch for its shape
         self._local_s = None if self._model is None else self._warm(self._model)
         if self._head is not None:
             self._warm(self._head)
