@@ -2,7 +2,7 @@
 
     python benchmarks/cuts.py [--networks NAME ...] [--out results/cuts.json]
 
-Networks come from torchvision and timm with random weights and statistics measured on random inputs
+Networks come from torchvision and timm with random weights, brought to life on random inputs
 (a network that gives the same for every sample shows nothing, and is refused), at small input
 sizes; one has trained weights. For each it is checked that
 
@@ -98,26 +98,30 @@ class Recurrent(nn.Module):
 
 
 def enliven(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
-    """Make outputs depend on inputs as in a trained network.
+    """Make outputs depend on inputs about as much as in a trained network.
 
-    As constructed, some networks scale their blocks by 1e-6 or end in zeros; and without statistics
-    of its own a batch normalisation neither damps nor spreads the signal. So zero and tiny scales
-    are drawn anew, and the statistics come from random inputs.
+    As constructed, some networks scale their blocks by 1e-6, end in zeros, or shrink the signal
+    layer by layer until only the biases are left. So tiny scales are drawn anew, and each batch
+    normalisation is set to the power of what reaches it. (Its mean is left at 0: taking that out
+    as well makes random networks chaotic, they then magnify any rounding layer by layer.)
     """
     generator = torch.Generator().manual_seed(seed)
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def set_power(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.running_mean.zero_()
+        norm.running_var.fill_(inputs[0].square().mean())
+
     module.eval()
     with torch.no_grad():
         for name, value in module.named_parameters():
             if not name.endswith("bias") and value.abs().max() < 1e-4:
                 value.normal_(0, 0.1, generator=generator)
-        for norm in norms:
-            norm.momentum = None  # a plain average
-            norm.reset_running_stats()
-            norm.train()
-        if norms:
-            module(torch.randn((16, *shape), generator=generator))
-    return module.eval()
+        hooks = [norm.register_forward_pre_hook(set_power) for norm in norms]
+        module(torch.randn((16, *shape), generator=generator))
+    for hook in hooks:
+        hook.remove()
+    return module
 
 
 def from_torchvision(name: str, size: int) -> onnx.ModelProto:

@@ -88,6 +88,10 @@ def test_constant_output_proves_nothing():
     same = np.repeat(handmade.samples(model, 1), 3, axis=0)
     with pytest.raises(ModelError, match="same for every sample"):
         check_equal(model, find_cuts(model)[2], same)
+    hardly = same + np.float32(1e-6) * handmade.samples(model)
+    assert check_equal(model, find_cuts(model)[2], hardly).exact
+    with pytest.raises(ModelError, match="or nearly"):
+        check_equal(model, find_cuts(model)[2], hardly, optimise=True)
 
 
 def test_place_that_does_not_separate_cannot_be_split():

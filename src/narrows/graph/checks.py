@@ -102,16 +102,11 @@ def without_weights(proto: onnx.ModelProto, *, keep: int = 1024) -> onnx.ModelPr
 
     Checking and inferring shapes then cost the same for a large model as for a small one.
     """
-    bare = onnx.ModelProto()
-    for field, value in proto.ListFields():
-        if field.name not in ("graph", "opset_import", "functions", "metadata_props"):
-            if hasattr(value, "CopyFrom") or field.is_repeated:
-                continue
-            setattr(bare, field.name, value)
+    bare = onnx.ModelProto(ir_version=proto.ir_version)
     bare.opset_import.extend(proto.opset_import)
     bare.functions.extend(proto.functions)
     graph, source = bare.graph, proto.graph
-    graph.name = source.name or "graph"
+    graph.name = "graph"
     graph.node.extend(source.node)
     graph.input.extend(source.input)
     graph.output.extend(source.output)

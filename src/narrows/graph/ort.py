@@ -105,7 +105,7 @@ def with_outputs(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelPr
     copy.ir_version = proto.ir_version
     copy.opset_import.extend(proto.opset_import)
     copy.functions.extend(proto.functions)
-    copy.graph.name = graph.name or "graph"
+    copy.graph.name = "graph"
     copy.graph.node.extend(needed(graph, outputs))
     copy.graph.input.extend(graph.input)
     copy.graph.output.extend(
