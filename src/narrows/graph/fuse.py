@@ -76,11 +76,12 @@ def fuse_head(head: onnx.ModelProto, cut: Cut, codec: FittedCodec) -> onnx.Model
     if not axes:
         x = graph.add("Reshape", x, graph.integers([0, len(step)]))
     beside = (-1, *(1,) * axes)
-    up = np.float32(1) - levels.threshold
-    raised = graph.add("Add", graph.add("Abs", x), graph.floats(_beside(up, beside)))
-    size = graph.add("Min", graph.add("Floor", raised), graph.floats(np.array(LARGEST_SYMBOL)))
-    signed = graph.add("Mul", graph.add("Sign", x), size)
-    graph.add("Cast", signed, name=SYMBOLS, to=TensorProto.INT32)
+    # trunc(x + sign(x) (1 - threshold)) is sign(x) floor(|x| + 1 - threshold) in fewer operators.
+    up = graph.floats(_beside(np.float32(1) - levels.threshold, beside))
+    raised = graph.add("Add", x, graph.add("Mul", graph.add("Sign", x), up))
+    least, most = (graph.floats(np.array(end)) for end in (-LARGEST_SYMBOL, LARGEST_SYMBOL))
+    raised = graph.add("Clip", raised, least, most)
+    graph.add("Cast", raised, name=SYMBOLS, to=TensorProto.INT32)
     graph.reduce_l1(x, range(1, axes + 2), CHECK)
     shape = ["batch", len(step), *tiles.blocks]
     return graph.finish(
