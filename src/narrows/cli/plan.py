@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,9 @@ def plan(
         int | None, typer.Option(min=0, help="Most examples of the report set; 0 leaves it unread.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads inside one run.")] = 1,
+    demonstration: Annotated[
+        bool, typer.Option(help="Say that there are too few examples for the metric to mean much.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The record as one JSON object.")] = False,
 ) -> None:
     """Choose where to cut a model and how to code what crosses.
@@ -82,6 +86,8 @@ def plan(
     picture as a file, the input as it is. An interrupted plan goes on where it stopped. Exit code
     1 means that nothing keeps to the constraints; the plan is written all the same.
     """
+    # NumPy's own threads only get in the way of each other beside ONNX Runtime's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
     from narrows.config import to_dict
     from narrows.plan.constraints import Constraints
     from narrows.plan.evaluate import plan as evaluate
@@ -104,7 +110,16 @@ def plan(
     with progress() as watch:
         watch("opening models", 0, 0)
         variants = _variants(models, task)
-        record = evaluate(variants, places, constraints, aim, out, settings=settings, watcher=watch)
+        record = evaluate(
+            variants,
+            places,
+            constraints,
+            aim,
+            out,
+            settings=settings,
+            demonstration=demonstration,
+            watcher=watch,
+        )
     if as_json:
         typer.echo(json.dumps(to_dict(record), allow_nan=False))
     else:
