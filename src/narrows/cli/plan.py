@@ -170,7 +170,10 @@ def print_plan(record: PlanRecord, folder: Path) -> None:
     from rich.table import Table
 
     table = Table(title=f"{record.title}: what nothing beats", title_justify="left")
-    for column in ("candidate", "payload", "latency", "device", "metric", "drop", "agreement"):
+    sets = record.sets
+    judged = sets.report or sets.choose
+    metric = f"demonstration, n = {judged}" if record.demonstration else record.metric
+    for column in ("candidate", "payload", "latency", "device", metric, "drop", "agreement"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
     shown = [c for c in record.candidates if c.on_frontier or c.id == record.chosen]
     for candidate in sorted(shown, key=lambda c: c.cost.latency_s):
@@ -178,7 +181,6 @@ def print_plan(record: PlanRecord, folder: Path) -> None:
         table.add_row(*_row(candidate, record.variants[0].total_macs), style=style)
     console = Console(width=max(100, Console().width))
     console.print(table)
-    sets = record.sets
     console.print(
         f"fitted on {sets.fit}, chosen on {sets.choose}"
         + (f", reported on {sets.report} examples" if sets.report else " examples")
