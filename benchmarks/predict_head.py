@@ -4,8 +4,12 @@
 
 Profiles this machine (or reads a profile made on it), then, for each of ten networks that are no
 probe, times its heads at several cuts, interleaved, and compares with the prediction kernel by
-kernel and with one by MACs alone. Times are processor times of one thread, so that other load on
-the machine hardly shows. Takes three to six minutes. Needs the extra `lab`.
+kernel and with one by MACs alone. Takes three to six minutes. Needs the extra `lab`.
+
+Times are processor times of one thread. On a shared machine even those drift by 20 % within
+minutes, as neighbours come and go on the same core. So one reference network is timed during the
+profile and again among each network's heads: `drift` is how much slower the machine has become,
+and every error is given as it is and with the measured times divided by the drift.
 
 The MACs-only model is given its best chance: its speed is the median over the very heads it is
 judged on, so it has no bias, only spread; `by_macs_from_probes` takes the speed from the profile.
@@ -14,6 +18,7 @@ judged on, so it has no bias, only spread; `by_macs_from_probes` takes the speed
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,6 +32,7 @@ from narrows.measure.environment import Environment, environment
 from narrows.measure.fitting import profile_device
 from narrows.measure.latency import Schedule, compare
 from narrows.measure.operators import example_input
+from narrows.measure.probes import probe_networks
 from narrows.measure.profiling import OperatorRates, predict_by_macs_s, predict_head_s
 from narrows.plan.profile import load_device
 from narrows.zoo.sources import resolve
@@ -59,6 +65,11 @@ class Row:
     high_s: float
     predicted_s: float
     by_macs_from_probes_s: float
+    drift: float
+
+    def error(self, *, steady: bool = False) -> float:
+        """Relative error of the prediction, with `steady` as if the machine had not drifted."""
+        return self.predicted_s / self.measured_s * (self.drift if steady else 1.0) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +80,43 @@ class Result:
     rows: tuple[Row, ...]
     error: float
     error_worst: float
+    error_steady: float
+    error_steady_worst: float
     error_by_macs: float
     error_by_macs_from_probes: float
     whole_error: float
     whole_error_by_macs: float
 
 
-def heads(name: str, rates: OperatorRates) -> list[Row]:
+class Reference:
+    """One small network, timed now and then to see how fast the machine is."""
+
+    def __init__(self) -> None:
+        model = load(probe_networks(1, seed=77)[0])
+        self.running = session(model.proto)
+        self.feeds = {model.input.name: example_input(model)}
+        self.profile_s = float("nan")
+
+    def run(self) -> object:
+        """Run it once."""
+        return self.running.run(None, self.feeds)
+
+    def watched_profile(self) -> OperatorRates:
+        """Profile this machine; the reference's time is the median of ten during the profile."""
+        times_s: list[float] = []
+        schedule = Schedule(rounds=1, round_s=0.0, min_calls=15, session_s=0.0)
+
+        def progress(done: int, total: int) -> None:
+            if done % (total // 10) == 0:
+                taken = compare({"reference": self.run}, schedule=schedule)
+                times_s.append(taken.measurements["reference"].cpu.median)
+
+        rates = profile_device(progress=progress)
+        self.profile_s = median(times_s)
+        return rates
+
+
+def heads(name: str, rates: OperatorRates, reference: Reference) -> list[Row]:
     """Measured and predicted times of a network's heads."""
     model = load(resolve(name))
     whole_macs = total_macs(model)
@@ -84,9 +125,9 @@ def heads(name: str, rates: OperatorRates) -> list[Row]:
     feeds = {model.input.name: example_input(model)}
     running = {str(index): session(proto) for index, proto in protos.items()}
     schedule = Schedule(rounds=8, round_s=0.02, min_calls=5, session_s=6.0)
-    taken = compare(
-        {index: lambda s=s: s.run(None, feeds) for index, s in running.items()}, schedule=schedule
-    ).measurements
+    runs = {index: lambda s=s: s.run(None, feeds) for index, s in running.items()}
+    taken = compare({**runs, "reference": reference.run}, schedule=schedule).measurements
+    drift = taken["reference"].cpu.median / reference.profile_s
     rows = []
     for cut in cuts:
         costs = node_costs(load(protos[cut.index]))
@@ -102,6 +143,7 @@ def heads(name: str, rates: OperatorRates) -> list[Row]:
                 high_s=cpu.interval[1],
                 predicted_s=predict_head_s(costs, rates),
                 by_macs_from_probes_s=predict_by_macs_s(costs, rates),
+                drift=1.0 if math.isnan(drift) else drift,
             )
         )
     return rows
@@ -119,22 +161,21 @@ def result(rows: list[Row]) -> Result:
     speed = median(row.macs / row.measured_s for row in rows)
     whole = [row for row in rows if row.macs_share == 1]
 
-    def error(part: list[Row]) -> float:
-        return median(abs(row.predicted_s / row.measured_s - 1) for row in part)
-
     def error_by_macs(part: list[Row]) -> float:
         return median(abs(row.macs / speed / row.measured_s - 1) for row in part)
 
     return Result(
         environment=environment(),
         rows=tuple(rows),
-        error=error(rows),
-        error_worst=max(abs(row.predicted_s / row.measured_s - 1) for row in rows),
+        error=median(abs(row.error()) for row in rows),
+        error_worst=max(abs(row.error()) for row in rows),
+        error_steady=median(abs(row.error(steady=True)) for row in rows),
+        error_steady_worst=max(abs(row.error(steady=True)) for row in rows),
         error_by_macs=error_by_macs(rows),
         error_by_macs_from_probes=median(
             abs(row.by_macs_from_probes_s / row.measured_s - 1) for row in rows
         ),
-        whole_error=error(whole),
+        whole_error=median(abs(row.error()) for row in whole),
         whole_error_by_macs=error_by_macs(whole),
     )
 
@@ -145,26 +186,28 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="made on this machine; else made now")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     asked = parser.parse_args()
-    rates = load_device(asked.profile).rates if asked.profile else profile_device()
+    reference = Reference()
+    rates = load_device(asked.profile).rates if asked.profile else reference.watched_profile()
     print(f"probe networks, in the fit: {rates.network_error:.1%}")
-    print(f"{'network':34} {'cut':30} {'MACs':>6} {'ms':>7} {'predicted':>10} {'by MACs':>9}")
+    titles = f"{'predicted':>10} {'steady':>9} {'by MACs':>9}  drift"
+    print(f"{'network':34} {'cut':30} {'MACs':>6} {'ms':>7} {titles}")
     rows: list[Row] = []
     for name in asked.networks:
-        for row in heads(name, rates):
+        for row in heads(name, rates, reference):
             rows.append(row)
-            off, naive = (
-                value / row.measured_s - 1 for value in (row.predicted_s, row.by_macs_from_probes_s)
-            )
+            naive = row.by_macs_from_probes_s / row.measured_s - 1
             print(
                 f"{row.network:34} {row.cut[:30]:30} {row.macs_share:6.0%}"
-                f" {row.measured_s * 1e3:7.2f} {off:+10.1%} {naive:+9.1%}",
+                f" {row.measured_s * 1e3:7.2f} {row.error():+10.1%} {row.error(steady=True):+9.1%}"
+                f" {naive:+9.1%}  {row.drift:5.2f}",
                 flush=True,
             )
     found = result(rows)
     write_json(asked.out, found)
     assert read_json(asked.out, Result) == found
     print(
-        f"median error over {len(rows)} heads: {found.error:.1%} (worst {found.error_worst:.1%});"
+        f"median error over {len(rows)} heads: {found.error:.1%} (worst {found.error_worst:.1%}),"
+        f" with drift taken out {found.error_steady:.1%} (worst {found.error_steady_worst:.1%});"
         f" by MACs with the best speed {found.error_by_macs:.1%}, with the profile's"
         f" {found.error_by_macs_from_probes:.1%}\n"
         f"whole networks: {found.whole_error:.1%}; by MACs {found.whole_error_by_macs:.1%}"

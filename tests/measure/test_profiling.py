@@ -86,6 +86,13 @@ def test_rates_survive_json() -> None:
     assert predict_nodes_s(costs, again) == predict_nodes_s(costs, rates)
 
 
+def test_rates_of_another_version_are_refused() -> None:
+    entry = invented_rates().kernels[0]
+    short = dataclasses.replace(entry, seconds_per=entry.seconds_per[:-1])
+    with pytest.raises(MeasureError, match="profile the device again"):
+        dataclasses.replace(invented_rates(), kernels=(short,))
+
+
 def test_time_of_nodes_adds_up_and_fused_nodes_are_free() -> None:
     rates = invented_rates()
     for network in networks():

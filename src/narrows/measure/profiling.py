@@ -16,7 +16,7 @@ from typing import ClassVar, final
 
 from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost
-from narrows.measure.kernels import Kernel, kernels
+from narrows.measure.kernels import FEATURES, Kernel, kernels
 
 # A kind the probes did not meet takes the rates of its neighbour.
 _NEIGHBOUR = {
@@ -74,6 +74,9 @@ class OperatorRates:
         threads: Threads it holds for.
         environment_key: `Environment.key` of the device.
         network_error: Median relative error over the probe networks as wholes.
+
+    Raises:
+        MeasureError: The rates are of another set of features.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -86,6 +89,16 @@ class OperatorRates:
     threads: int
     environment_key: str
     network_error: float
+
+    def __post_init__(self) -> None:
+        """Refuse rates of another set of features."""
+        for entry in self.kernels:
+            if len(entry.seconds_per) != len(FEATURES):
+                msg = (
+                    f"rates of {entry.kind!r} are for {len(entry.seconds_per)} features, this"
+                    f" version has {len(FEATURES)}: profile the device again"
+                )
+                raise MeasureError(msg)
 
     def kernel_s(self, kernel: Kernel) -> float:
         """Predicted seconds of one kernel."""
