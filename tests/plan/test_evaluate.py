@@ -23,7 +23,7 @@ from narrows.plan.store import PlanFolder
 from narrows.plan.variant import Variant
 from narrows.task import array_task
 
-SETTINGS = Settings(rates=4, table_examples=40, cuts="all")
+SETTINGS = Settings(rates=4, table_examples=40, cuts="all", screen_share=1.0)
 CONSTRAINTS = Constraints(max_drop=0.1)
 
 
@@ -120,7 +120,7 @@ def test_the_chosen_one_is_what_choosing_again_gives(arrays: tuple[PlanRecord, P
     assert record.chosen == again.id
     assert record.chosen in record.explanation or "net" in record.explanation
     assert read_json(path / "plan.json", PlanRecord) == record
-    assert not (path / "progress").exists()
+    assert not list((path / "progress").glob("*.*"))
 
 
 def test_the_report_set_is_read_for_the_frontier_and_the_choice_alone(
@@ -165,6 +165,44 @@ def test_an_interrupted_plan_goes_on_and_ends_the_same(
     assert [replace(c, cost=finished.candidates[0].cost) for c in record.candidates] == [
         replace(c, cost=finished.candidates[0].cost) for c in finished.candidates
     ]
+
+
+def test_a_plan_at_other_places_runs_no_network_again_but_the_whole_one(tmp_path: Path) -> None:
+    few = replace(SETTINGS, cuts="4")
+    first = planned(array_variant(), tmp_path, settings=few)
+    stages: list[str] = []
+
+    def watch(title: str, _: int, total: int) -> None:
+        stages.append(f"{title} {total}")
+
+    slow = replace(PLACES, link=replace(PLACES.link, bandwidth_up_bits_per_s=1e4))
+    second = plan(
+        [array_variant()],
+        slow,
+        CONSTRAINTS,
+        Objective.LATENCY,
+        tmp_path,
+        settings=few,
+        watcher=watch,
+    )
+    assert {"net: fitting 0 cuts 0", "net: cuts and rates, screen 0"} <= set(stages)
+    for old, new in zip(first.candidates, second.candidates, strict=True):
+        assert old.choose == new.choose
+        assert (new.cost.latency_s > old.cost.latency_s) == (new.route is not Route.LOCAL)
+
+
+def test_what_is_screened_out_carries_its_n_and_cannot_be_chosen(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, cuts="2,4", screen_share=0.125)
+    record = planned(array_variant(400), tmp_path, settings=settings)
+    seen = {c.choose.n for c in record.candidates}
+    assert seen == {32, 100}
+    for candidate in record.candidates:
+        if candidate.choose.n == 32:
+            assert candidate.payload_n == 16
+            assert not candidate.on_frontier
+            assert candidate.report is None
+    assert record.candidate(record.chosen or "").choose.n == 100
+    assert all(record.candidate(i).choose.n == 100 for i in record.frontier)
 
 
 def test_other_settings_do_not_reuse_what_is_there(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from narrows.plan.settings import Settings
 from narrows.task import Task
 
 _LEVEL = 6
+_SMALL = 3  # qualities of pictures that are sent smaller
 
 
 def picture_codecs(task: Task, settings: Settings) -> dict[str, ImageCodec]:
@@ -36,7 +37,7 @@ def picture_codecs(task: Task, settings: Settings) -> dict[str, ImageCodec]:
         )
         for name in settings.pictures
         for scale in settings.scales
-        for quality in settings.qualities[name]
+        for quality in sorted(settings.qualities[name])[-(_SMALL if scale < 1 else 99) :]
     }
 
 

@@ -219,6 +219,7 @@ class Assembler:
             rate_index=rate_index,
             payload_bytes=float(payloads.sizes.mean()),
             payload_bytes_p95=float(np.quantile(payloads.sizes, 0.95)),
+            payload_n=len(payloads.sizes),
             choose=self.judge.score(
                 answers, self.labels, int(np.prod(self.model.outputs[0].shape))
             ),

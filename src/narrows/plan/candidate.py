@@ -167,8 +167,10 @@ class Candidate:
         tensor: Name of the tensor that crosses; None unless the route is split.
         codec: None for the local route, where nothing crosses.
         rate_index: Position on the rate curve, fewest bytes last; None without a curve.
-        payload_bytes: Mean over the examples of `choose`, coded for real.
+        payload_bytes: Mean over `payload_n` examples, coded for real.
         payload_bytes_p95: 95th percentile of the same.
+        payload_n: Examples that were coded: those of `choose`, or a part of them for a point that
+            was screened out.
         choose: Score on the choose set.
         choose_drop: Loss against the uncompressed variant there.
         report: Score on the report set, read once after the choice; None if not among those.
@@ -189,6 +191,7 @@ class Candidate:
     payload_bytes_p95: float
     choose: Score
     choose_drop: Drop
+    payload_n: int = 0
     report: Score | None = None
     report_drop: Drop | None = None
     report_payload_bytes: float | None = None

@@ -2,11 +2,12 @@
 
 all of the set   every cut's features ──► moments ──► transforms
 a few examples   transform and steps of each cut                        scale.py
-a part, twice    symbols at every rate ──► quantizer and coder tables   tally.py
+a part           symbols at every rate ──► quantizer and coder tables   tally.py
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from narrows.coding import Table
@@ -23,8 +24,10 @@ from narrows.plan.tally import Tally
 Progress = Callable[[int], None]
 Tables = Mapping[tuple[int, BlockedPCA], Table]
 
-GROUP = 8  # cuts whose tables or tails are in memory together
 _TRIAL_EXAMPLES = 16
+_TRIAL_BYTES = 256 << 20  # of features in memory at once
+# Enough to know a covariance by: examples, and vectors for each of its dimensions.
+_LEAST_EXAMPLES, _VECTORS = 64, 400
 
 
 def fit_cuts(
@@ -55,8 +58,7 @@ def fit_cuts(
     for group in moment_groups(cuts, settings):
         reader = FeatureReader(model, group, threads=settings.threads)
         tables = _transforms(reader, samples, group, settings, progress)
-        for start in range(0, len(group), GROUP):
-            part = group[start : start + GROUP]
+        for part in _trial_groups(group):
             yield from _rates(model, samples, part, tables, settings, progress, classed=classed)
 
 
@@ -64,8 +66,8 @@ def fit_passes(cuts: Sequence[Cut], settings: Settings, examples: int) -> int:
     """Examples that `fit_cuts` passes in all, for a progress bar."""
     counted = min(settings.table_examples, examples)
     groups = moment_groups(cuts, settings)
-    parts = sum(-(-len(group) // GROUP) for group in groups)
-    return len(groups) * examples + parts * (2 * counted + min(_TRIAL_EXAMPLES, examples))
+    parts = sum(len(_trial_groups(group)) for group in groups)
+    return len(groups) * examples + parts * (counted + min(_TRIAL_EXAMPLES, examples))
 
 
 def moment_groups(cuts: Sequence[Cut], settings: Settings) -> list[list[Cut]]:
@@ -94,12 +96,39 @@ def _transforms(
         for cut in cuts
         for transform in transforms_of(cut, settings)
     }
-    for rows, inputs in samples.batches(samples.rows, settings.batch):
+    needed = {
+        (cut.index, transform): _examples_needed(transform, cut)
+        for cut in cuts
+        for transform in transforms_of(cut, settings)
+    }
+    seen = 0
+    for rows, inputs in samples.batches(samples.mixed(), settings.batch):
         features, _ = reader.read(inputs)
-        for (index, _), fitter in fitters.items():
-            fitter.add(features[index])
+        for key, fitter in fitters.items():
+            if seen < needed[key]:
+                fitter.add(features[key[0]])
+        seen += len(rows)
         progress(len(rows))
     return {key: fitter.table() for key, fitter in fitters.items()}
+
+
+def _examples_needed(transform: BlockedPCA, cut: Cut) -> int:
+    tiles = transform.geometry(cut.shape)
+    return max(_LEAST_EXAMPLES, math.ceil(_VECTORS * tiles.dimension / math.prod(tiles.blocks)))
+
+
+def _trial_groups(cuts: Sequence[Cut]) -> list[list[Cut]]:
+    """Cuts whose features of the trial examples fit into memory together, in order."""
+    groups: list[list[Cut]] = []
+    held = _TRIAL_BYTES + 1
+    for cut in cuts:
+        size = 4 * math.prod(cut.shape) * _TRIAL_EXAMPLES
+        if held + size > _TRIAL_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(cut)
+        held += size
+    return groups
 
 
 def _rates(
@@ -113,7 +142,7 @@ def _rates(
     classed: bool,
 ) -> list[FittedCut]:
     reader = FeatureReader(model, cuts, threads=settings.threads)
-    rows = samples.spread(min(_TRIAL_EXAMPLES, len(samples)))
+    rows = samples.mixed()[:_TRIAL_EXAMPLES]
     features, reference = reader.read(samples.inputs(rows))
     tallies = []
     for cut in cuts:
@@ -121,20 +150,17 @@ def _rates(
         tail = Tail(model, cut, threads=settings.threads)
         feature = features[cut.index]
         scale = find_scale(cut, feature, reference, tail, mine, settings, classed=classed)
-        tallies.append(Tally(cut, scale, mine[scale.transform], settings))
+        tallies.append(Tally(cut, scale, mine[scale.transform], feature, settings))
     del features
     progress(len(rows))
-    counted = samples.spread(min(settings.table_examples, len(samples)))
+    counted = samples.mixed()[: settings.table_examples]
     for part, inputs in samples.batches(counted, settings.batch):
+        if all(tally.enough for tally in tallies):
+            progress(len(part))
+            continue
         features, _ = reader.read(inputs)
         for tally in tallies:
-            tally.look(features[tally.cut.index])
-        progress(len(part))
-    for tally in tallies:
-        tally.close_first()
-    for part, inputs in samples.batches(counted, settings.batch):
-        features, _ = reader.read(inputs)
-        for tally in tallies:
-            tally.count(features[tally.cut.index])
+            if not tally.enough:
+                tally.count(features[tally.cut.index])
         progress(len(part))
     return [tally.result() for tally in tallies]

@@ -2,8 +2,8 @@
 
 A point costs a pass of a tail over the set; most points are far from any use. After a part of the
 set, the rates kept of a cut are the coarsest that keeps to the plan's drop there and its
-neighbours (of a dominated cut that one alone), and the same for every picture codec. What is not
-kept stays in the record with the number of examples it saw, but cannot be chosen.
+neighbours (of a dominated cut that one alone), and the like for picture codecs. What is not kept
+stays in the record with the number of examples it saw, but cannot be chosen.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from narrows.graph.cuts import Cut
 from narrows.plan.candidate import Drop, Score
 from narrows.plan.constraints import Constraints
+from narrows.plan.scale import TARGET_NATS
 
 DEFAULT_DROP = 0.01
-_LEAST_EXAMPLES = 64
+_LEAST_EXAMPLES = 32
 
 Seen = tuple[Score, Drop]
 
@@ -24,22 +25,26 @@ def screened_examples(examples: int, share: float) -> int:
     """How many examples every point sees first.
 
     Example:
-        >>> screened_examples(250, 0.25), screened_examples(50, 0.25), screened_examples(1000, 0.25)
-        (64, 50, 250)
+        >>> screened_examples(250, 0.125), screened_examples(20, 0.125)
+        (32, 20)
     """
     return min(examples, max(_LEAST_EXAMPLES, round(examples * share)))
 
 
 def keeps(seen: Seen, constraints: Constraints) -> bool:
-    """Whether a point kept to the plan's quality on the part it saw, give or take one example."""
+    """Whether a point is likely to keep to the plan's quality on the whole set.
+
+    Divergence is judged, which a part of the set already tells well: the drop that is asked for is
+    about `TARGET_NATS` a point. Without classes it is the drop itself.
+    """
     score, drop = seen
-    slack = 1.0 / score.n
-    allowed = DEFAULT_DROP if constraints.max_drop is None else constraints.max_drop
-    if drop.value > allowed + slack:
-        return False
+    allowed = DEFAULT_DROP if constraints.max_drop is None else max(constraints.max_drop, 0.0)
+    if score.logit_divergence is None:
+        return drop.value <= allowed
     least = constraints.min_agreement
-    agreed = score.agreement
-    return least is None or agreed is None or agreed >= least - slack
+    if least is not None and score.agreement is not None and score.agreement < least - 1 / score.n:
+        return False
+    return score.logit_divergence <= TARGET_NATS * max(allowed / DEFAULT_DROP, 0.5)
 
 
 def kept_rates(
@@ -62,6 +67,33 @@ def kept_rates(
         around = (best,) if cut.dominated_by is not None else (best - 1, best, best + 1)
         kept[cut.index] = tuple(k for k in around if 0 <= k < rates)
     return kept
+
+
+def kept_pictures(
+    curves: Mapping[tuple[str, float], Sequence[str]],
+    seen: Mapping[str, Seen],
+    sizes: Mapping[str, float],
+    constraints: Constraints,
+) -> list[str]:
+    """Picture codecs that go on to the whole set.
+
+    Of each format, at the scale that takes the fewest bytes for the quality asked for: the
+    coarsest quality that keeps to it, and the next finer one.
+
+    Args:
+        curves: Ids by format and scale, the finest quality first.
+        seen: Score and drop by id, on the part.
+        sizes: Mean payload by id.
+        constraints: The plan's.
+    """
+    best: dict[str, tuple[bool, float, list[str]]] = {}
+    for (name, _), curve in curves.items():
+        place = last_kept([seen[i] for i in curve], constraints)
+        missed = not keeps(seen[curve[place]], constraints)
+        found = (missed, sizes[curve[place]], list(curve[max(0, place - 1) : place + 1]))
+        if name not in best or found[:2] < best[name][:2]:
+            best[name] = found
+    return [i for _, _, kept in best.values() for i in kept]
 
 
 def last_kept(curve: Sequence[Seen], constraints: Constraints) -> int:

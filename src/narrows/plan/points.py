@@ -20,13 +20,14 @@ from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
 from narrows.plan.features import FeatureReader, Tail
-from narrows.plan.fit import GROUP, Progress
+from narrows.plan.fit import Progress
 from narrows.plan.fitted import FittedCut, FittedRate
 from narrows.plan.judge import Answers, Judge, joined
 from narrows.plan.samples import Rows, Samples
 from narrows.plan.settings import Settings
 
 _DECODED_EXAMPLES = 4
+_GROUP = 8  # cuts that an interrupted plan has to run again at most
 
 
 @final
@@ -35,8 +36,8 @@ class Payloads:
     """Payloads of one coder at one point.
 
     Args:
-        sizes: Bytes of each example (n,).
-        encode_s: Encoding time of each (n,), seconds, on this machine.
+        sizes: Bytes of each example that was coded (m,): all of them, or a part while screening.
+        encode_s: Encoding time of each (m,), seconds, on this machine.
         decode_s: Decoding time of some of them.
     """
 
@@ -72,6 +73,7 @@ def run_points(
     reference: Callable[[Rows], Floats],
     judge: Judge,
     settings: Settings,
+    coded: int,
     done: Callable[[int, Mapping[PointKey, Point]], None],
     progress: Progress = lambda _: None,
 ) -> None:
@@ -87,6 +89,7 @@ def run_points(
         reference: The uncompressed outputs of rows.
         judge: Of the task.
         settings: Batch, threads, memory for tails.
+        coded: How many of the examples to code for real, spread over them.
         done: Called for each cut that is finished, with its points.
         progress: Called with the number of points × examples that are finished.
 
@@ -99,11 +102,14 @@ def run_points(
             _Runner(model, cut, fitted[cut.index], wanted[cut.index], judge, settings)
             for cut in group
         ]
+        picked = set(rows[np.arange(min(coded, len(rows))) * len(rows) // max(1, coded)].tolist())
         for part, inputs in samples.batches(rows, settings.batch):
             features, _ = reader.read(inputs)
+            to_code = np.array([row in picked for row in part.tolist()])
             for runner in runners:
                 labels = samples.labels[part]
-                runner.add(part, features[runner.cut.index], labels, reference(part))
+                feature = features[runner.cut.index]
+                runner.add(part, feature, labels, reference(part), to_code)
                 progress(len(part) * len(wanted[runner.cut.index]))
         for runner in runners:
             done(runner.cut.index, runner.points())
@@ -116,7 +122,7 @@ def tail_groups(cuts: Sequence[Cut], model: Model, settings: Settings) -> list[l
     held = 0
     for cut in cuts:
         size = max(0, weights - cut.head_weight_bytes)
-        if not groups or len(groups[-1]) == GROUP or held + size > settings.tails_bytes:
+        if not groups or len(groups[-1]) == _GROUP or held + size > settings.tails_bytes:
             groups.append([])
             held = 0
         groups[-1].append(cut)
@@ -144,14 +150,21 @@ class _Runner:
         names = settings.coders
         self._coded = {k: {name: _Coded(name) for name in names} for k in rates}
 
-    def add(self, rows: Rows, feature: Floats, labels: NDArray[Any], reference: Floats) -> None:
+    def add(
+        self,
+        rows: Rows,
+        feature: Floats,
+        labels: NDArray[Any],
+        reference: Floats,
+        to_code: NDArray[np.bool_],
+    ) -> None:
         """Run all rates on a batch of features (n, *shape)."""
         fitted = self._fitted
         components = fitted.components(feature)
         for rate in self._rates:
             symbols = fitted.symbols(components, rate)
             for coded in self._coded[rate.index].values():
-                coded.add(symbols, rate)
+                coded.add(symbols[to_code], rate)
             outputs = self._tail.run(fitted.restored(symbols, rate))
             if not np.isfinite(outputs).all():
                 msg = (

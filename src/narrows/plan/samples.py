@@ -115,6 +115,11 @@ class Samples:
         taken = min(count, len(self))
         return np.arange(taken, dtype=np.int64) * len(self) // max(1, taken)
 
+    def mixed(self) -> Rows:
+        """All rows in an order whose every beginning is spread over the set."""
+        order = np.random.default_rng(0).permutation(len(self))
+        return order.astype(np.int64)
+
     def close(self) -> None:
         """Remove the file."""
         self._path.unlink(missing_ok=True)

@@ -27,9 +27,11 @@ from narrows.plan.settings import Settings
 
 _WORTH = 0.97  # a larger block must save 3 % of the bits: its projection costs the head more
 _TRIAL_SHARE = 1.0
-_TARGET_NATS = 0.05  # about where a thousand-class network has lost a point
+TARGET_NATS = 0.04  # about where a thousand-class network has lost a point
 _TARGET_ERROR = 0.003  # squared, over the variance of the outputs, where they are no classes
 _FARTHEST = 16.0
+# Moments of a block cost its dimension squared, and the fused head its dimension.
+_MOST_DIMENSION = 768
 
 
 @final
@@ -58,10 +60,13 @@ def transforms_of(cut: Cut, settings: Settings) -> tuple[BlockedPCA, ...]:
     if len(shape) == 1:
         return (BlockedPCA(block=1),)
     if len(shape) == 2:
-        first = [BlockedPCA(block=block) for block in settings.blocks]
-        return (*first, BlockedPCA(block=1, channels_last=True))
+        return (BlockedPCA(block=1), BlockedPCA(block=1, channels_last=True))
     last = shape[0] == shape[1] != shape[2]
-    return tuple(BlockedPCA(block=block, channels_last=last) for block in settings.blocks)
+    channels = shape[-1] if last else shape[0]
+    blocks = [b for b in settings.blocks if b == 1 or channels * b * b <= _MOST_DIMENSION]
+    return tuple(
+        BlockedPCA(block=block, channels_last=last) for block in blocks or settings.blocks[:1]
+    )
 
 
 def find_scale(
@@ -109,7 +114,7 @@ def find_scale(
             outputs = tail.run(transform.inverse(restored, table))
             return _harm(reference, outputs, classed=classed)
 
-        share = middle_share(harm, _TARGET_NATS if classed else _TARGET_ERROR)
+        share = middle_share(harm, TARGET_NATS if classed else _TARGET_ERROR)
         bits = entropy_bits(np.rint(y / (share * rms)).astype(np.int64))
         if best is None or bits < _WORTH * best[0]:
             best = (bits, transform, rms, share)

@@ -11,9 +11,9 @@ from narrows.errors import PlanError
 
 QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
-        "jpeg": (20, 40, 60, 75, 90),
-        "webp": (10, 30, 55, 75, 90),
-        "avif": (20, 35, 50, 65, 80),
+        "jpeg": (40, 60, 75, 88, 95),
+        "webp": (40, 60, 75, 88, 95),
+        "avif": (35, 50, 65, 80, 90),
     }
 )
 CODERS: Final = ("ans", "huffman")
@@ -36,7 +36,8 @@ class Settings:
             a wider bin, which saves more bytes than it costs in accuracy.
         pictures: Picture formats tried as the honest alternative; none for arrays.
         qualities: Picture format → qualities.
-        scales: Sides of the picture sent over its own side.
+        scales: Sides of the picture sent over its own side; below one only the best three
+            qualities are tried.
         fit_examples: Examples of the fit set to use; None for all.
         choose_examples: Examples of the choose set to use; None for all.
         report_examples: Examples of the report set to use; None for all, 0 to leave it unread.
@@ -61,7 +62,7 @@ class Settings:
     choose_examples: int | None = None
     report_examples: int | None = None
     table_examples: int = 128
-    screen_share: float = 0.25
+    screen_share: float = 0.125
     batch: int = 8
     threads: int = 1
     moments_bytes: int = 2 << 30

@@ -85,8 +85,10 @@ class PlanFolder:
         write_atomic(mark, digest)
 
     def close(self) -> None:
-        """The plan is whole: its progress is not needed any more."""
-        shutil.rmtree(self.path / "progress", ignore_errors=True)
+        """The plan is whole: drop what is large; points stay, for a plan at other places."""
+        for pattern in ("*.pixels", "*.outputs", "*.seconds"):
+            for file in self.progress.glob(pattern):
+                file.unlink(missing_ok=True)
 
     @property
     def record(self) -> Path:

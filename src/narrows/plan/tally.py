@@ -1,7 +1,7 @@
-"""Quantizer and coder tables of all rates of one cut, from batches of features in two rounds.
+"""Quantizer and coder tables of all rates of one cut, from batches of features.
 
-round 1   which components ever leave zero; moments of the channels
-round 2   counts of the kept symbols for each coder; gain and offset of the channels
+a few examples   which components ever leave zero; gain and offset of the channels
+many             counts of the kept symbols for each coder
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from narrows.coding import CODERS, Table
 from narrows.coding.base import Fitter, Floats
 from narrows.coding.quantizers.uniform import Uniform
-from narrows.coding.transforms.blocked_pca import MomentMatcher
+from narrows.coding.transforms.blocked_pca import BlockedPCA, MomentMatcher
 from narrows.graph.cuts import Cut
 from narrows.plan.fitted import FittedCut, FittedRate, kept_flags, quantizer, truncated
 from narrows.plan.scale import Scale
 from narrows.plan.settings import Settings
 
-# Huffman's fitter keeps what it is given first, to group the components.
-_HUFFMAN_SYMBOLS = 1 << 20
-_MATCHED_EXAMPLES = 48
+# Enough for static tables; Huffman's fitter keeps what it is given first.
+_SYMBOLS = 1 << 21
+_HUFFMAN_SYMBOLS = 1 << 19
 
 
 @final
@@ -33,56 +33,42 @@ class Tally:
         cut: Where.
         scale: Its transform and steps.
         table: The transform's.
+        first: Features of a few examples (n, *shape).
         settings: Coders, threshold.
     """
 
-    def __init__(self, cut: Cut, scale: Scale, table: Table, settings: Settings) -> None:
+    def __init__(
+        self, cut: Cut, scale: Scale, table: Table, first: Floats, settings: Settings
+    ) -> None:
         self.cut, self._scale, self._settings, self._table = cut, scale, settings, table
-        tiles = scale.transform.geometry(cut.shape)
-        self._moments = np.zeros((3, tiles.channels))
-        self._looked = 0
-        shape = (tiles.groups * tiles.dimension, *tiles.blocks)
+        self._seen = 0
+        y = scale.transform.forward(first, table)
+        # Moments are matched on these examples against their own: against those of the whole set
+        # the gain would make up for a difference between examples.
+        own = {**table, **_channel_moments(first, scale.transform)}
         self._rates = [
-            _Rate(quantizer(scale.rms * share, settings.threshold), shape)
+            _Rate(
+                quantizer(scale.rms * share, settings.threshold),
+                scale.transform,
+                own,
+                y,
+                settings.coders,
+            )
             for share in scale.step_shares
         ]
 
-    def look(self, feature: Floats) -> None:
-        """Round 1: features (n, *shape)."""
-        transform = self._scale.transform
-        y = transform.forward(feature, self._table)
-        for rate in self._rates:
-            rate.look(y)
-        if self._looked < _MATCHED_EXAMPLES:
-            x = np.moveaxis(feature, -1, 1) if transform.channels_last else feature
-            rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype(np.float64)
-            self._moments += np.stack([np.ones(len(rows)) * rows.shape[1], *_sums(rows)])
-        self._looked += len(feature)
-
-    def close_first(self) -> None:
-        """Round 1 is over."""
-        # Moments are matched on the examples that both rounds see first: against those of the
-        # whole set, the gain would make up for a difference between examples.
-        count, total, squares = self._moments
-        mean = total / count
-        table = {
-            **self._table,
-            "channel_mean": mean.astype(np.float32),
-            "channel_variance": np.maximum(squares / count - mean**2, 0).astype(np.float32),
-        }
-        for rate in self._rates:
-            rate.close_first(table, self._settings.coders)
+    @property
+    def enough(self) -> bool:
+        """Whether more examples would change little."""
+        return self._seen >= _SYMBOLS
 
     def count(self, feature: Floats) -> None:
-        """Round 2: features (n, *shape)."""
-        transform = self._scale.transform
-        y = transform.forward(feature, self._table)
+        """Count the symbols of features (n, *shape)."""
+        y = self._scale.transform.forward(feature, self._table)
+        huffman_too = self._seen < _HUFFMAN_SYMBOLS
+        self._seen += y.size
         for rate in self._rates:
-            symbols = rate.count(y)
-            if rate.matched < _MATCHED_EXAMPLES:
-                values = rate.member.dequantize(symbols, rate.quantizer_table)
-                restored = transform.inverse(values, rate.transform_table)
-                rate.match(restored, channels_last=transform.channels_last)
+            rate.count(y, huffman_too=huffman_too)
 
     def result(self) -> FittedCut:
         """What was fitted."""
@@ -97,57 +83,58 @@ class Tally:
         )
 
 
-def _sums(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return rows.sum(1), np.einsum("cp,cp->c", rows, rows)
+def _channel_moments(feature: Floats, transform: BlockedPCA) -> Table:
+    x = np.moveaxis(feature, -1 if transform.channels_last else 1, 0)
+    rows = x.reshape(len(x), -1)
+    mean, variance = rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
+    return {
+        "channel_mean": mean.astype(np.float32),
+        "channel_variance": variance.astype(np.float32),
+    }
 
 
 class _Rate:
     """One step of one cut."""
 
-    def __init__(self, member: Uniform, shape: tuple[int, ...]) -> None:
-        self.member, self._shape = member, shape
-        self.matched = 0
-        self.quantizer_table: Table = member.fitter(shape).table()
-        self._active: NDArray[np.bool_] = np.zeros(shape[0], np.bool_)
-        self._seen = 0
-
-    def look(self, y: Floats) -> None:
-        symbols = self.member.quantize(y, self.quantizer_table)
-        self._active |= (symbols != 0).any(axis=(0, *range(2, symbols.ndim)))
-
-    def close_first(self, table: Table, coders: tuple[str, ...]) -> None:
-        groups, dimension = table["weight"].shape
-        last = np.flatnonzero(self._active.reshape(groups, dimension).any(0))
+    def __init__(
+        self,
+        member: Uniform,
+        transform: BlockedPCA,
+        table: Table,
+        y: Floats,
+        coders: tuple[str, ...],
+    ) -> None:
+        self._member = member
+        self._quantizer_table = member.fitter(y.shape[1:]).table()
+        symbols = member.quantize(y, self._quantizer_table)
+        active = (symbols != 0).any(axis=(0, *range(2, symbols.ndim)))
+        last = np.flatnonzero(active.reshape(table["weight"].shape).any(0))
         self._kept = int(last[-1]) + 1 if last.size else 1
         self._flags = kept_flags(table, self._kept)
-        self.transform_table = truncated(table, self._kept)
-        self._matcher = MomentMatcher(self.transform_table)
-        shape = (int(self._flags.sum()), *self._shape[1:])
+        smaller = truncated(table, self._kept)
+        values = member.dequantize(symbols[:, self._flags], self._quantizer_table)
+        matcher = MomentMatcher(smaller)
+        matcher.add(transform.inverse(values, smaller), channels_last=transform.channels_last)
+        self._matched = matcher.matched()
+        shape = (int(self._flags.sum()), *y.shape[2:])
         self._coders: dict[str, Fitter] = {name: CODERS[name]().fitter(shape) for name in coders}
 
-    def count(self, y: Floats) -> NDArray[np.int32]:
+    def count(self, y: Floats, *, huffman_too: bool) -> None:
         kept = y if self._flags.all() else y[:, self._flags]
-        symbols: NDArray[np.int32] = self.member.quantize(kept, self.quantizer_table)
+        symbols: NDArray[np.int32] = self._member.quantize(kept, self._quantizer_table)
         for name, fitter in self._coders.items():
-            if name != "huffman" or self._seen < _HUFFMAN_SYMBOLS:
+            if name != "huffman" or huffman_too:
                 fitter.add(symbols)
-        self._seen += symbols.size
-        return symbols
-
-    def match(self, restored: Floats, *, channels_last: bool) -> None:
-        self._matcher.add(restored, channels_last=channels_last)
-        self.matched += len(restored)
 
     def result(self, index: int, share: float) -> FittedRate:
-        table = self._matcher.matched()
-        assert not isinstance(self.member.step, tuple)
+        assert not isinstance(self._member.step, tuple)
         return FittedRate(
             index=index,
-            step=self.member.step,
+            step=self._member.step,
             step_share=share,
             kept=self._kept,
-            gain=table["gain"],
-            offset=table["offset"],
-            quantizer_table=self.quantizer_table,
+            gain=self._matched["gain"],
+            offset=self._matched["offset"],
+            quantizer_table=self._quantizer_table,
             coder_tables={name: fitter.table() for name, fitter in self._coders.items()},
         )
