@@ -176,6 +176,7 @@ def quantized(proto: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(proto, before)
+        logging.disable(logging.WARNING)  # it recommends its own preprocessing
         quantize_static(
             before,
             after,
@@ -185,6 +186,7 @@ def quantized(proto: onnx.ModelProto) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
+        logging.disable(logging.NOTSET)
         return onnx.load(after)
 
 
@@ -260,11 +262,9 @@ def examine(name: str, proto: onnx.ModelProto) -> Row:
 def examine_all(names: Sequence[str]) -> Iterator[Row]:
     """Examine networks by name, one after the other."""
     for name in names:
-        logging.disable(logging.WARNING)  # the quantizer recommends its own preprocessing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             proto = NETWORKS[name]()
-        logging.disable(logging.NOTSET)
         yield examine(name, proto)
 
 
