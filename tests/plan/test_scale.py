@@ -39,7 +39,7 @@ def test_the_steps_lie_around_the_one_where_answers_begin_to_change() -> None:
     features, reference = FeatureReader(model, [cut], threads=1).read(inputs_of(pixels))
     feature, tail = features[cut.index], Tail(model, cut, threads=1)
     settings = Settings(rates=5)
-    tables = {t: fit(t, [feature]) for t in transforms_of(cut, settings)}
+    tables = {t: fit(t, [feature]) for t in transforms_of(cut, settings, 48)}
     scale = find_scale(cut, feature, reference, tail, tables, settings, classed=True)
     assert len(scale.step_shares) == 5
     ratios = np.diff(np.log2(scale.step_shares))
@@ -77,8 +77,16 @@ def test_transforms_follow_the_shape(
     shape: tuple[int, ...], expected: list[tuple[int, bool]]
 ) -> None:
     cut: Any = SimpleNamespace(shape=shape)
-    found = transforms_of(cut, Settings())
+    found = transforms_of(cut, Settings(), 500)
     assert [(t.block, t.channels_last) for t in found] == expected
+
+
+def test_a_basis_is_no_longer_than_what_the_examples_can_tell() -> None:
+    pooled: Any = SimpleNamespace(shape=(1280,))
+    (few,) = transforms_of(pooled, Settings(), 250)
+    assert few.geometry((1280,)).dimension <= 62
+    (many,) = transforms_of(pooled, Settings(), 5000)
+    assert many.geometry((1280,)).dimension == 640
 
 
 def test_auto_takes_what_nothing_dominates_and_fills_up_with_the_smallest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from narrows.plan.fitted import FittedCut, FittedRate
 from narrows.plan.judge import Answers, Judge
 from narrows.plan.points import Payloads, Point, PointKey
 from narrows.plan.predict import Places, Work, cost
+from narrows.plan.profile import Cloud, Device
 from narrows.plan.timing import PartTimes
 
 _NONE = Term(seconds=0.0, measured=True)
@@ -41,6 +42,7 @@ class Assembler:
         width: Number of outputs.
         reply_bytes: Size of an answer.
         pixels: Values of a picture, height × width; 0 for arrays.
+        prepare: Makes one input of pixels or an array, as a device does before its head.
     """
 
     variant: str
@@ -54,13 +56,14 @@ class Assembler:
     width: int
     reply_bytes: float
     pixels: int
-    _whole: dict[str, Term] = field(default_factory=dict)
+    prepare: Callable[[], object]
+    _known: dict[str, Term] = field(default_factory=dict)
 
     def local(self) -> Candidate:
         """All on the device."""
         last = self.cuts[-1]
         work = Work(
-            head=self.times.whole(self.places.device),
+            head=_sum(self._prepared(self.places.device), self.times.whole(self.places.device)),
             encode=_NONE,
             tail=_NONE,
             crosses=False,
@@ -119,7 +122,10 @@ class Assembler:
         """Every cut × rate × coder."""
         made = []
         parts = {
-            index: (self.times.head(self.cuts[index], fit), self.times.tail(self.cuts[index], fit))
+            index: (
+                _sum(self._prepared(self.places.device), self.times.head(self.cuts[index], fit)),
+                self.times.tail(self.cuts[index], fit),
+            )
             for index, fit in fitted.items()
         }
         for (index, k), point in sorted(points.items()):
@@ -172,18 +178,29 @@ class Assembler:
 
     def _remote(self, encode: Term, decode: Term, payload_bytes: float) -> Work:
         cloud = self.places.cloud
-        if "cloud" not in self._whole:
-            self._whole["cloud"] = self.times.whole(cloud)
+        if "whole" not in self._known:
+            self._known["whole"] = self.times.whole(cloud)
         return Work(
             head=_NONE,
             encode=encode,
-            tail=_sum(self._whole["cloud"], decode, Term(seconds=cloud.service_s)),
+            tail=_sum(
+                self._prepared(cloud),
+                self._known["whole"],
+                decode,
+                Term(seconds=cloud.service_s),
+            ),
             crosses=True,
             payload_bytes=payload_bytes,
             reply_bytes=self.reply_bytes,
             device_macs=0,
             device_memory_bytes=0,
         )
+
+    def _prepared(self, place: Device | Cloud) -> Term:
+        name = f"prepare on {type(place).__name__}"
+        if name not in self._known:
+            self._known[name] = self.times.prepare(place, self.prepare)
+        return self._known[name]
 
     def _on_device(self, payloads: Payloads, predicted_s: float) -> Term:
         device = self.places.device

@@ -55,7 +55,7 @@ def fit_cuts(
     Raises:
         PlanError: A feature is not finite, or does not vary.
     """
-    for group in moment_groups(cuts, settings):
+    for group in moment_groups(cuts, settings, len(samples)):
         reader = FeatureReader(model, group, threads=settings.threads)
         tables = _transforms(reader, samples, group, settings, progress)
         for part in _trial_groups(group):
@@ -65,17 +65,17 @@ def fit_cuts(
 def fit_passes(cuts: Sequence[Cut], settings: Settings, examples: int) -> int:
     """Examples that `fit_cuts` passes in all, for a progress bar."""
     counted = min(settings.table_examples, examples)
-    groups = moment_groups(cuts, settings)
+    groups = moment_groups(cuts, settings, examples)
     parts = sum(len(_trial_groups(group)) for group in groups)
     return len(groups) * examples + parts * (counted + min(_TRIAL_EXAMPLES, examples))
 
 
-def moment_groups(cuts: Sequence[Cut], settings: Settings) -> list[list[Cut]]:
+def moment_groups(cuts: Sequence[Cut], settings: Settings, examples: int) -> list[list[Cut]]:
     """Cuts whose moments fit into the memory allowed together, in order."""
     groups: list[list[Cut]] = []
     held = settings.moments_bytes + 1
     for cut in cuts:
-        needed = sum(t.moments_bytes(cut.shape) for t in transforms_of(cut, settings))
+        needed = sum(t.moments_bytes(cut.shape) for t in transforms_of(cut, settings, examples))
         if held + needed > settings.moments_bytes:
             groups.append([])
             held = 0
@@ -94,12 +94,12 @@ def _transforms(
     fitters = {
         (cut.index, transform): transform.fitter(cut.shape)
         for cut in cuts
-        for transform in transforms_of(cut, settings)
+        for transform in transforms_of(cut, settings, len(samples))
     }
     needed = {
         (cut.index, transform): _examples_needed(transform, cut)
         for cut in cuts
-        for transform in transforms_of(cut, settings)
+        for transform in transforms_of(cut, settings, len(samples))
     }
     seen = 0
     for rows, inputs in samples.batches(samples.mixed(), settings.batch):
@@ -146,7 +146,7 @@ def _rates(
     features, reference = reader.read(samples.inputs(rows))
     tallies = []
     for cut in cuts:
-        mine = {t: tables[cut.index, t] for t in transforms_of(cut, settings)}
+        mine = {t: tables[cut.index, t] for t in transforms_of(cut, settings, len(samples))}
         tail = Tail(model, cut, threads=settings.threads)
         feature = features[cut.index]
         scale = find_scale(cut, feature, reference, tail, mine, settings, classed=classed)

@@ -45,6 +45,13 @@ class PartTimes:
         self._feed: dict[str, NDArray[Any]] = {given.name: np.ascontiguousarray(feed)}
         self._costs = node_costs(model)
 
+    def prepare(self, place: Device | Cloud, prepare: Callable[[], object]) -> Term:
+        """From pixels or an array to the model's input; scaled from this machine elsewhere."""
+        seconds = median_s(prepare)
+        if place.here:
+            return Term(seconds=seconds, measured=True)
+        return Term(seconds=seconds * place.slowdown)
+
     def whole(self, place: Device | Cloud) -> Term:
         """The whole model."""
         if place.here:

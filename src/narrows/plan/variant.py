@@ -32,6 +32,7 @@ __all__ = ["Variant", "VariantRun", "cut_row"]
 _REPLY_BYTES = 16  # frame header and the time the service took
 _TOP_BYTES = 6 * 5  # five classes with their scores
 _RAW_EXAMPLES = 32
+_CODED = 96  # enough for a mean; the report set is coded whole
 
 Reported = tuple[Score, Drop, float]
 Key = TypeVar("Key")
@@ -107,7 +108,7 @@ class VariantRun:
         _extend(self._pictures, passes.pictures("screen", held, first, self._codecs))
         if len(rest):
             kept = self._kept_rates()
-            points = passes.splits("whole", held, rest, self._fitted, kept, coded=len(rest))
+            points = passes.splits("whole", held, rest, self._fitted, kept, coded=_CODED)
             _extend(self._points, points)
             _extend(self._pictures, passes.pictures("whole", held, rest, self._kept_pictures()))
         return held.pass_s
@@ -116,6 +117,7 @@ class VariantRun:
         """Every point that was run, with its cost, and the alternatives."""
         task, model = self.variant.task, self.variant.model
         with self._stages.stage(f"{self.variant.name}: times"):
+            values = self.choose.array(0)
             assembler = Assembler(
                 variant=self.variant.name,
                 model=model,
@@ -127,6 +129,7 @@ class VariantRun:
                 exact=self.exact,
                 width=self.variant.width,
                 reply_bytes=self._reply_bytes(),
+                prepare=lambda: task.to_input(values),
                 pixels=int(np.prod(task.preprocess.size or (0, 0))),
             )
             raw = run_raw(self.choose, self.choose.spread(_RAW_EXAMPLES), self.exact)
