@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
 LARGEST_BYTES = 260_000_000
@@ -67,3 +72,80 @@ def test_a_source_that_needs_torch_says_what_to_install(base: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "pip install 'narrows[lab]'" in done.stderr
+
+
+def network(x: np.ndarray, y: np.ndarray) -> onnx.ModelProto:
+    """Convolution and pooling with a read-out of their features fitted by least squares."""
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        net (float[batch, 1, 8, 8] input) => (float[batch, 10] output, float[batch, 384] flat) {
+            wide = Conv <pads = [1, 1, 1, 1]> (input, kernel)
+            positive = Relu (wide)
+            small = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (positive)
+            flat = Flatten (small)
+            output = Gemm (flat, weight, bias)
+        }"""
+    proto = onnx.parser.parse_model(text)
+    kernel = np.random.default_rng(0).normal(size=(24, 1, 3, 3))
+    constants = {"kernel": kernel, "weight": np.zeros((384, 10)), "bias": np.zeros(10)}
+    for fitted in (False, True):
+        tensors = [
+            onnx.numpy_helper.from_array(value.astype(np.float32), name)
+            for name, value in constants.items()
+        ]
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(tensors)
+        if not fitted:
+            session = ort.InferenceSession(proto.SerializeToString())
+            flat = session.run(["flat"], {"input": x})[0]
+            wanted = np.eye(10)[y]
+            constants["weight"] = np.linalg.lstsq(flat, wanted, rcond=1e-3)[0]
+    del proto.graph.output[1]
+    return proto
+
+
+@pytest.fixture(scope="module")
+def work(base: Path) -> Path:
+    """A folder with an ONNX file, a task and a few samples."""
+    folder = base.parent / "work"
+    folder.mkdir()
+    x, y = load_digits(return_X_y=True)
+    x = (x.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
+    onnx.save(network(x[:900], y[:900]), folder / "net.onnx")
+    np.savez(folder / "digits.npz", x=x[900:1500], y=y[900:1500])
+    (folder / "task.toml").write_text('[data]\nkind = "array"\nall = "digits.npz"\n')
+    for number in range(3):
+        np.save(folder / f"{number}.npy", x[1500 + number])
+    return folder
+
+
+def narrows(base: Path, work: Path, *arguments: str) -> str:
+    """Run one command of the base install; give what it printed."""
+    command = [str(base / "bin" / "narrows"), *arguments]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{arguments}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_plan_deploy_serve_and_run_work_on_an_onnx_file(base: Path, work: Path) -> None:
+    choice = ["--device", "esp32-s3", "--link", "ble", "--rates", "2", "--max-drop", "1"]
+    narrows(base, work, "plan", "net.onnx", "--task", "task.toml", "-o", "plan", *choice)
+    rows = json.loads((work / "plan" / "plan.json").read_text())["candidates"]
+    splits = [row for row in rows if row["route"] == "split"]
+    best = max(splits, key=lambda row: row["choose"]["agreement"])["id"]
+    narrows(base, work, "deploy", "plan", "-o", "bundle", "--candidate", best)
+    command = [str(base / "bin" / "narrows"), "serve", "bundle", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["address"]
+            files = ["0.npy", "1.npy", "2.npy"]
+            options = ["--server", address, "--no-local", "--deadline", "0", "--json"]
+            answers = narrows(base, work, "run", "bundle", *files, *options).splitlines()
+        finally:
+            server.terminate()
+    found = [json.loads(line) for line in answers]
+    assert [answer["route"] for answer in found] == ["split"] * 3
+    session = ort.InferenceSession(work / "net.onnx")
+    samples = np.stack([np.load(work / file) for file in files])
+    whole = session.run(None, {"input": samples})[0].argmax(axis=1)
+    assert [answer["top"][0][0] for answer in found] == whole.tolist()
