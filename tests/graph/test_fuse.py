@@ -1,5 +1,7 @@
 """A fused head gives the codec's symbols, and a fused tail what the tail gives for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from narrows.coding import Codec
 from narrows.coding.coders import Raw
 from narrows.coding.quantizers import Affine, Uniform
-from narrows.coding.transforms import BlockedPCA, Identity
+from narrows.coding.transforms import BlockedPCA, Identity, SeparableKLT
 from narrows.coding.transforms.blocked_pca import MomentMatcher
 from narrows.errors import CodecError, ModelError
 from narrows.graph import find_cuts, load
@@ -103,6 +105,12 @@ CASES = {
     "vector": (vector_model(), BlockedPCA()),
     "vector in groups": (vector_model(), BlockedPCA(max_dimension=4)),
     "8-bit map": (quantized_model(), BlockedPCA(block=2)),
+    "separable, one block": (conv_model(8, (7, 7)), SeparableKLT(block=7)),
+    "separable, blocks": (conv_model(5, (6, 6), opset=20), SeparableKLT(block=3)),
+    "separable, padded": (conv_model(5, (7, 5)), SeparableKLT(block=4)),
+    "separable, channels last": (channels_last_model(), SeparableKLT(block=5, channels_last=True)),
+    "separable, recurrent": (recurrent_model(), SeparableKLT(block=4, channels_last=True)),
+    "separable, over time": (recurrent_model(), SeparableKLT(block=8)),
 }
 
 
@@ -120,6 +128,15 @@ def fitted(model, transform, shift=0.0):
     matcher.add(restored, channels_last=transform.channels_last)
     codec.transform_table.update(matcher.matched())
     return cut, codec, x, features
+
+
+def shortened(codec, kept):
+    """The codec with only the first components."""
+    table = dict(codec.transform_table)
+    for name in ("basis", "order", "weight", "variance"):
+        if name in table:
+            table[name] = table[name][:, :kept]
+    return replace(codec, transform_table=table)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -149,6 +166,22 @@ def test_fused_halves_do_what_the_codec_does(name):
     whole = run(session(model.proto), {"x": x})[0]
     assert not np.array_equal(found, whole)
     assert np.corrcoef(found.ravel(), whole.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("transform", [BlockedPCA(block=2), SeparableKLT(block=3)])
+def test_components_that_were_cut_off_are_zero(transform):
+    model, _ = CASES["separable, blocks"]
+    cut, whole, x, _ = fitted(model, transform)
+    codec = shortened(whole, 9)
+    parts = split(model, cut)
+    symbols, _ = run(session(fuse_head(parts.head, cut, codec)), {"x": x})
+    assert symbols.shape[1] == 9
+    everything, _ = run(session(fuse_head(parts.head, cut, whole)), {"x": x})
+    assert np.array_equal(symbols, everything[:, :9])
+    everything[:, 9:] = 0
+    found = run(session(fuse_tail(parts.tail, cut, codec)), {"symbols": symbols})[0]
+    wanted = run(session(fuse_tail(parts.tail, cut, whole)), {"symbols": everything})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_parts_given_are_not_changed():
