@@ -67,9 +67,10 @@ def test_a_feature_that_never_varies_is_refused_by_name() -> None:
     ("shape", "expected"),
     [
         ((64,), [(1, False)]),
-        ((32, 14, 14), [(1, False), (2, False)]),
-        ((14, 14, 32), [(1, True), (2, True)]),
-        ((320, 14, 14), [(1, False)]),
+        ((32, 14, 14), [(1, False), (2, False), (14, False)]),
+        ((14, 14, 32), [(1, True), (2, True), (14, True)]),
+        ((320, 14, 14), [(1, False), (14, False)]),
+        ((24, 56, 56), [(1, False), (2, False), (8, False)]),
         ((197, 768), [(1, False), (1, True)]),
     ],
 )
@@ -117,7 +118,14 @@ def test_codecs_that_are_not_there_are_refused(names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rates": 0}, {"blocks": ()}, {"screen_share": 0.0}, {"pictures": ("bmp",)}]
+    "changes",
+    [
+        {"rates": 0},
+        {"transforms": ()},
+        {"step_ratio": 1.0},
+        {"screen_share": 0.0},
+        {"pictures": ("bmp",)},
+    ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(PlanError, match=next(iter(changes))):

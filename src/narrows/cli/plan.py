@@ -63,8 +63,8 @@ def plan(
     ] = "auto",
     rates: Annotated[int, typer.Option(min=1, help="Quantizer steps for each cut.")] = 6,
     codec: Annotated[
-        str, typer.Option(help="pca-ans, pca2-huffman, ... with commas.")
-    ] = "pca-ans,pca-huffman",
+        str, typer.Option(help="pca-ans, pca2-huffman, klt-ans, ... with commas.")
+    ] = "pca-ans,pca-huffman,klt-ans",
     pictures: Annotated[
         str, typer.Option(help="Picture codecs to compare with, or none.")
     ] = "jpeg,webp,avif",
@@ -235,12 +235,12 @@ def _settings(
 ) -> Settings:
     from narrows.plan.settings import Settings, codec_settings
 
-    blocks, coders = codec_settings(codec)
+    transforms, coders = codec_settings(codec)
     formats = () if pictures == "none" else tuple(name.strip() for name in pictures.split(","))
     return Settings(
         cuts=cuts,
         rates=rates,
-        blocks=blocks,
+        transforms=transforms,
         coders=coders,
         pictures=formats,
         fit_examples=examples,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding import ImageCodec
+from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
 from narrows.plan.alternatives import picture_spec
@@ -21,6 +22,8 @@ from narrows.plan.predict import Places, Work, cost
 from narrows.plan.profile import Cloud, Device
 from narrows.plan.timing import PartTimes
 
+# Short names of transforms, in the names of codecs.
+_KINDS = {BlockedPCA.name: "pca", SeparableKLT.name: "klt"}
 _NONE = Term(seconds=0.0, measured=True)
 _LOCAL = Payloads(sizes=np.zeros(1, np.int64), encode_s=np.zeros(1), decode_s=np.zeros(1))
 
@@ -248,7 +251,7 @@ class Assembler:
 def split_spec(fit: FittedCut, rate: FittedRate, coder: str) -> CodecSpec:
     """The codec of a rate as a record."""
     return CodecSpec(
-        name=f"pca{fit.transform.block}-{coder}",
+        name=f"{_KINDS[fit.transform.name]}{fit.transform.block}-{coder}",
         block=fit.transform.block,
         step=rate.step,
         step_share=rate.step_share,

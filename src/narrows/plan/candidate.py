@@ -43,7 +43,8 @@ class Cost:
     """What one request costs, term by term.
 
     Args:
-        head: The device's part of the model (all of it for the local route), input scaling included.
+        head: The device's part of the model (all of it for the local route), scaling of the input
+            included.
         encode: Symbols, picture or array to bytes, on the device.
         send: Frame and protocol bytes over the uplink, with half the round trip.
         queue: Waiting in the cloud.

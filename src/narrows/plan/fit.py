@@ -11,23 +11,24 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from narrows.coding import Table
-from narrows.coding.transforms.blocked_pca import BlockedPCA
+from narrows.coding.transforms import SeparableKLT
 from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
 from narrows.plan.features import FeatureReader, Tail
-from narrows.plan.fitted import FittedCut
+from narrows.plan.fitted import FittedCut, MapTransform
 from narrows.plan.samples import Samples
 from narrows.plan.scale import find_scale, transforms_of
 from narrows.plan.settings import Settings
 from narrows.plan.tally import Tally
 
 Progress = Callable[[int], None]
-Tables = Mapping[tuple[int, BlockedPCA], Table]
+Tables = Mapping[tuple[int, MapTransform], Table]
 
 _TRIAL_EXAMPLES = 16
 _TRIAL_BYTES = 256 << 20  # of features in memory at once
 # Enough to know a covariance by: examples, and vectors for each of its dimensions.
 _LEAST_EXAMPLES, _VECTORS = 64, 400
+_SEPARABLE_EXAMPLES = 256
 
 
 def fit_cuts(
@@ -112,8 +113,10 @@ def _transforms(
     return {key: fitter.table() for key, fitter in fitters.items()}
 
 
-def _examples_needed(transform: BlockedPCA, cut: Cut) -> int:
+def _examples_needed(transform: MapTransform, cut: Cut) -> int:
     tiles = transform.geometry(cut.shape)
+    if isinstance(transform, SeparableKLT):
+        return _SEPARABLE_EXAMPLES
     return max(_LEAST_EXAMPLES, math.ceil(_VECTORS * tiles.dimension / math.prod(tiles.blocks)))
 
 

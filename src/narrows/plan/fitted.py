@@ -14,8 +14,11 @@ from narrows.coding import CODERS, Codec, FittedCodec, Table
 from narrows.coding.base import Floats, Shape, Symbols
 from narrows.coding.quantizers.uniform import Uniform
 from narrows.coding.transforms.blocked_pca import BlockedPCA
+from narrows.coding.transforms.separable_klt import SeparableKLT
 
-_BY_COMPONENT = ("basis", "weight", "variance")
+MapTransform = BlockedPCA | SeparableKLT
+# What a table holds for each component, and loses with it.
+_BY_COMPONENT = ("basis", "order", "weight", "variance")
 
 
 @final
@@ -60,13 +63,15 @@ class FittedCut:
 
     cut: int
     shape: Shape
-    transform: BlockedPCA
+    transform: MapTransform
     transform_table: Table
     threshold: float
     rates: tuple[FittedRate, ...]
 
     def macs(self, rate: FittedRate) -> int:
         """Multiply-accumulates that the transform adds to the head."""
+        if isinstance(self.transform, SeparableKLT):
+            return self.transform.macs(self.shape)
         tiles = self.transform.geometry(self.shape)
         return tiles.groups * rate.kept * tiles.dimension * prod(tiles.blocks)
 
@@ -138,6 +143,6 @@ def kept_flags(table: Table, kept: int) -> NDArray[np.bool_]:
 def truncated(table: Table, kept: int) -> dict[str, NDArray[Any]]:
     """A transform's table with the first `kept` components of each group."""
     smaller = dict(table)
-    for name in _BY_COMPONENT:
+    for name in smaller.keys() & _BY_COMPONENT:
         smaller[name] = np.ascontiguousarray(table[name][:, :kept])
     return smaller

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from narrows.coding import Table, fit
-from narrows.coding.base import Floats
-from narrows.coding.transforms.blocked_pca import BlockedPCA
+from narrows.coding.base import Floats, Symbols
+from narrows.coding.coders.ans import Ans
+from narrows.coding.transforms.blocked_pca import BlockedPCA, MomentMatcher
+from narrows.coding.transforms.separable_klt import SeparableKLT
 from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
 from narrows.measure.quality import divergences
 from narrows.plan.features import Tail
-from narrows.plan.fitted import quantizer
+from narrows.plan.fitted import MapTransform, quantizer
 from narrows.plan.settings import Settings
 
 _WORTH = 0.97  # a larger block must save 3 % of the bits: its projection costs the head more
@@ -33,6 +34,7 @@ _FARTHEST = 16.0
 # Moments of a block cost its dimension squared, and the fused head its dimension.
 _MOST_DIMENSION = 768
 _LEAST_DIMENSION, _VECTORS = 16, 4
+_WHOLE_MAP = 256  # positions; the product over them costs the head their number a value
 
 
 @final
@@ -46,12 +48,12 @@ class Scale:
         step_shares: Steps over `rms`, rising.
     """
 
-    transform: BlockedPCA
+    transform: MapTransform
     rms: float
     step_shares: tuple[float, ...]
 
 
-def transforms_of(cut: Cut, settings: Settings, examples: int) -> tuple[BlockedPCA, ...]:
+def transforms_of(cut: Cut, settings: Settings, examples: int) -> tuple[MapTransform, ...]:
     """Transforms worth fitting at a cut, the cheapest first.
 
     The channels are found by the shape: (height, width, channels) where the first two are equal
@@ -65,9 +67,28 @@ def transforms_of(cut: Cut, settings: Settings, examples: int) -> tuple[BlockedP
     if len(shape) == 2:
         return tuple(_transform(cut, 1, examples, last) for last in (False, True))
     last = shape[0] == shape[1] != shape[2]
-    channels = shape[-1] if last else shape[0]
-    blocks = [b for b in settings.blocks if b == 1 or channels * b * b <= _MOST_DIMENSION]
-    return tuple(_transform(cut, block, examples, last) for block in blocks or settings.blocks[:1])
+    channels, sides = (shape[-1], shape[:-1]) if last else (shape[0], shape[1:])
+    blocks = [int(name[3:]) for name in settings.transforms if name != "klt"]
+    found: list[MapTransform] = [
+        _transform(cut, block, examples, last)
+        for block in blocks
+        if block == 1 or channels * block**2 <= _MOST_DIMENSION or len(settings.transforms) == 1
+    ]
+    if "klt" in settings.transforms and min(sides) > 1:
+        found.append(SeparableKLT(block=_klt_block(sides), channels_last=last))
+    return tuple(found or [_transform(cut, 1, examples, last)])
+
+
+def _klt_block(sides: tuple[int, ...]) -> int:
+    """The whole of a small map; else the side of 4 to 8 that pads least, and of those the largest.
+
+    Example:
+        >>> _klt_block((14, 14)), _klt_block((28, 28)), _klt_block((30, 30))
+        (14, 7, 6)
+    """
+    if math.prod(sides) <= _WHOLE_MAP:
+        return max(2, *sides)
+    return min(range(8, 3, -1), key=lambda block: sum(-side % block for side in sides))
 
 
 def _transform(cut: Cut, block: int, examples: int, channels_last: bool = False) -> BlockedPCA:
@@ -82,7 +103,7 @@ def find_scale(
     feature: Floats,
     reference: Floats,
     tail: Tail,
-    tables: Mapping[BlockedPCA, Table],
+    tables: Mapping[MapTransform, Table],
     settings: Settings,
     *,
     classed: bool,
@@ -101,7 +122,7 @@ def find_scale(
     Raises:
         PlanError: The feature does not vary.
     """
-    best: tuple[float, BlockedPCA, float, float] | None = None
+    best: tuple[float, MapTransform, float, float] | None = None
     for transform, table in tables.items():
         y = transform.forward(feature, table)
         rms = math.sqrt(float(np.mean(np.square(y, dtype=np.float64))))
@@ -109,27 +130,34 @@ def find_scale(
             msg = f"tensor {cut.tensor!r} (cut {cut.index}) is constant: leave that cut out"
             raise PlanError(msg)
 
+        own = channel_moments(feature, transform)
+
         def harm(
             share: float,
+            own: Table = own,
             y: Floats = y,
             rms: float = rms,
-            transform: BlockedPCA = transform,
+            transform: MapTransform = transform,
             table: Table = table,
         ) -> float:
             member = quantizer(share * rms, settings.threshold)
             shifts = fit(member, [y])
-            restored = member.dequantize(member.quantize(y, shifts), shifts)
-            outputs = tail.run(transform.inverse(restored, table))
+            values = member.dequantize(member.quantize(y, shifts), shifts)
+            matcher = MomentMatcher({**table, **own})
+            last = transform.channels_last
+            matcher.add(transform.inverse(values, table), channels_last=last)
+            outputs = tail.run(transform.inverse(values, {**table, **matcher.matched()}))
             return _harm(reference, outputs, classed=classed)
 
         share = middle_share(harm, TARGET_NATS if classed else _TARGET_ERROR)
-        bits = entropy_bits(np.rint(y / (share * rms)).astype(np.int64))
+        member = quantizer(share * rms, settings.threshold)
+        bits = coded_bits(member.quantize(y, fit(member, [y])))
         if best is None or bits < _WORTH * best[0]:
             best = (bits, transform, rms, share)
     assert best is not None
     _, transform, rms, middle = best
-    first = middle * 2 ** (-(settings.rates // 2) / 2)
-    shares = tuple(first * 2 ** (k / 2) for k in range(settings.rates))
+    below = settings.rates // 2
+    shares = tuple(middle * settings.step_ratio ** (k - below) for k in range(settings.rates))
     return Scale(transform=transform, rms=rms, step_shares=shares)
 
 
@@ -161,16 +189,27 @@ def _harm(reference: Floats, outputs: Floats, *, classed: bool) -> float:
     return float(np.mean(np.square(reference - outputs, dtype=np.float64))) / spread
 
 
-def entropy_bits(symbols: NDArray[np.int64]) -> float:
-    """Bits of symbols (n, components, positions...) coded at their own entropy, by component.
+def coded_bits(symbols: Symbols) -> float:
+    """Bits of symbols (n, components, positions...) under tables counted on them.
+
+    The tables are those of classes of components: one for each component would seem to know all
+    about the few symbols that it has.
 
     Example:
-        >>> entropy_bits(np.array([[[0, 1, 0, 1], [5, 5, 5, 5]]]))
-        4.0
+        >>> round(coded_bits(np.array([[[0, 1, 0, 1], [5, 5, 5, 5]]], np.int32)), 1)
+        4.3
     """
-    rows = np.moveaxis(symbols, 1, 0).reshape(symbols.shape[1], -1).clip(-128, 127) + 128
-    flat = rows + 256 * np.arange(len(rows))[:, None]
-    counts = np.bincount(flat.reshape(-1), minlength=256 * len(rows)).reshape(len(rows), 256)
-    shares = counts / rows.shape[1]
-    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
-    return float(-(counts * logs).sum())
+    coder = Ans()
+    table = fit(coder, [symbols])
+    return sum(coder.cost_bits(sample, table) for sample in symbols)
+
+
+def channel_moments(feature: Floats, transform: MapTransform) -> Table:
+    """Mean and variance of each channel of features (n, *shape), as tables have them."""
+    x = np.moveaxis(feature, -1 if transform.channels_last else 1, 0)
+    rows = x.reshape(len(x), -1)
+    mean, variance = rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
+    return {
+        "channel_mean": mean.astype(np.float32),
+        "channel_variance": variance.astype(np.float32),
+    }

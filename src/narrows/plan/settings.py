@@ -17,6 +17,7 @@ QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     }
 )
 CODERS: Final = ("ans", "huffman")
+TRANSFORMS: Final = ("pca1", "pca2", "klt")
 
 
 @final
@@ -27,10 +28,11 @@ class Settings:
     Args:
         cuts: "auto" (those no other cut dominates), "auto:20" (those, then the smallest others
             until there are 20), "all", or numbers and tensor names with commas between.
-        rates: Quantizer steps for each cut, each √2 times the one before, laid around the step at
-            which the answers begin to change.
-        blocks: Sides of the transform's blocks to try; the one that codes a cut in the fewest bits
-            is kept.
+        rates: Quantizer steps for each cut, laid around the step at which the answers begin to
+            change.
+        step_ratio: Each step over the one before.
+        transforms: Transforms to try on maps; the one that codes a cut in the fewest bits is kept.
+            "pca" with the side of its blocks, or "klt", the separable one with large blocks.
         coders: Entropy coders; the symbols are the same, so a second one costs next to nothing.
         threshold: Where a quantizer rounds up, in steps; 0.5 is plain rounding, above it zero gets
             a wider bin, which saves more bytes than it costs in accuracy.
@@ -52,7 +54,8 @@ class Settings:
 
     cuts: str = "auto"
     rates: int = 6
-    blocks: tuple[int, ...] = (1, 2)
+    step_ratio: float = 2**0.5
+    transforms: tuple[str, ...] = TRANSFORMS
     coders: tuple[str, ...] = CODERS
     threshold: float = 0.6
     pictures: tuple[str, ...] = ("jpeg", "webp", "avif")
@@ -75,39 +78,50 @@ class Settings:
             PlanError: A number is out of its range, or a codec is unknown.
         """
         _check(self.rates >= 1, "rates", self.rates, "at least 1")
-        _check(bool(self.blocks) and min(self.blocks) >= 1, "blocks", self.blocks, "sides from 1")
+        _check(1 < self.step_ratio <= 4, "step_ratio", self.step_ratio, "over 1, 4 at most")
+        known = all(_is_transform(name) for name in self.transforms)
+        _check(bool(self.transforms) and known, "transforms", self.transforms, "pca1, pca2, klt …")
         _check(0 < self.screen_share <= 1, "screen_share", self.screen_share, "in (0, 1]")
         _check(self.batch >= 1, "batch", self.batch, "at least 1")
         _check(self.threads >= 1, "threads", self.threads, "at least 1")
         _check(self.table_examples >= 1, "table_examples", self.table_examples, "at least 1")
         _check(all(0 < s <= 1 for s in self.scales), "scales", self.scales, "in (0, 1]")
-        known = set(self.qualities)
-        _check(set(self.pictures) <= known, "pictures", self.pictures, f"some of {sorted(known)}")
+        formats = set(self.qualities)
+        _check(
+            set(self.pictures) <= formats, "pictures", self.pictures, f"some of {sorted(formats)}"
+        )
         _check(set(self.coders) <= set(CODERS), "coders", self.coders, f"some of {CODERS}")
 
 
-def codec_settings(names: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Blocks and coders from names with commas between, e.g. "pca-ans,pca2-huffman".
+def codec_settings(names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Transforms and coders from names with commas between, e.g. "pca-ans,klt-ans".
 
     Raises:
         PlanError: A name is not one of a codec.
 
     Example:
-        >>> codec_settings("pca-ans"), codec_settings("pca2-ans,pca2-huffman")
-        (((1, 2), ('ans',)), ((2,), ('ans', 'huffman')))
+        >>> codec_settings("pca-ans"), codec_settings("klt-ans,pca2-huffman")
+        ((('pca1', 'pca2'), ('ans',)), (('klt', 'pca2'), ('ans', 'huffman')))
     """
-    blocks: list[int] = []
+    transforms: list[str] = []
     coders: list[str] = []
     for name in names.split(","):
         transform, _, coder = name.strip().partition("-")
-        side = transform.removeprefix("pca")
-        known = transform.startswith("pca") and (not side or side.isdigit()) and coder in CODERS
-        if not known:
-            msg = f"no codec {name.strip()!r}: give pca-CODER or pcaBLOCK-CODER, CODER {CODERS}"
+        meant = ("pca1", "pca2") if transform == "pca" else (transform,)
+        if coder not in CODERS or not all(_is_transform(one) for one in meant):
+            msg = (
+                f"no codec {name.strip()!r}: give TRANSFORM-CODER, TRANSFORM one of pca, "
+                f"pcaBLOCK and klt, CODER one of {CODERS}"
+            )
             raise PlanError(msg)
-        blocks += [int(side)] if side else [1, 2]
+        transforms += meant
         coders.append(coder)
-    return tuple(sorted(set(blocks))), tuple(dict.fromkeys(coders))
+    return tuple(dict.fromkeys(transforms)), tuple(dict.fromkeys(coders))
+
+
+def _is_transform(name: str) -> bool:
+    block = name.removeprefix("pca")
+    return name == "klt" or (name != block and block.isdigit() and 1 <= int(block) <= 16)
 
 
 def _check(holds: bool, name: str, found: object, wanted: str) -> None:

@@ -23,11 +23,11 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from narrows.coding.transforms.blocked_pca import BlockedPCA
+from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.config import from_dict, read_json, to_dict, write_atomic, write_json
 from narrows.errors import NarrowsError, PlanError
 from narrows.files import storage_error
-from narrows.plan.fitted import FittedCut, FittedRate
+from narrows.plan.fitted import FittedCut, FittedRate, MapTransform
 from narrows.plan.judge import Answers
 from narrows.plan.points import Payloads, Point
 from narrows.plan.record import PlanRecord
@@ -35,6 +35,10 @@ from narrows.preprocess import Preprocess
 
 RECORD: Final = "plan.json"
 _METADATA: Final = "narrows"
+_KINDS: Final[Mapping[str, type[MapTransform]]] = {
+    BlockedPCA.name: BlockedPCA,
+    SeparableKLT.name: SeparableKLT,
+}
 
 
 @final
@@ -174,6 +178,7 @@ class PlanFolder:
             "cut": fitted.cut,
             "threshold": fitted.threshold,
             "shape": fitted.shape,
+            "kind": fitted.transform.name,
             "transform": fitted.transform,
             "rates": [(rate.step, rate.step_share, rate.kept) for rate in fitted.rates],
         }
@@ -200,7 +205,7 @@ class PlanFolder:
                 cut=facts["cut"],
                 threshold=facts["threshold"],
                 shape=tuple(facts["shape"]),
-                transform=from_dict(BlockedPCA, facts["transform"]),
+                transform=from_dict(_KINDS[facts["kind"]], facts["transform"]),
                 transform_table=_under("transform", arrays),
                 rates=tuple(
                     _rate(k, step, share, kept, arrays)

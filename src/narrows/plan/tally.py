@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from narrows.coding import CODERS, Table
 from narrows.coding.base import Fitter, Floats
 from narrows.coding.quantizers.uniform import Uniform
-from narrows.coding.transforms.blocked_pca import BlockedPCA, MomentMatcher
+from narrows.coding.transforms.blocked_pca import MomentMatcher
 from narrows.graph.cuts import Cut
-from narrows.plan.fitted import FittedCut, FittedRate, kept_flags, quantizer, truncated
-from narrows.plan.scale import Scale
+from narrows.plan.fitted import (
+    FittedCut,
+    FittedRate,
+    MapTransform,
+    kept_flags,
+    quantizer,
+    truncated,
+)
+from narrows.plan.scale import Scale, channel_moments
 from narrows.plan.settings import Settings
 
 # Enough for static tables; Huffman's fitter keeps what it is given first.
@@ -45,7 +52,7 @@ class Tally:
         y = scale.transform.forward(first, table)
         # Moments are matched on these examples against their own: against those of the whole set
         # the gain would make up for a difference between examples.
-        own = {**table, **_channel_moments(first, scale.transform)}
+        own = {**table, **channel_moments(first, scale.transform)}
         self._rates = [
             _Rate(
                 quantizer(scale.rms * share, settings.threshold),
@@ -83,23 +90,13 @@ class Tally:
         )
 
 
-def _channel_moments(feature: Floats, transform: BlockedPCA) -> Table:
-    x = np.moveaxis(feature, -1 if transform.channels_last else 1, 0)
-    rows = x.reshape(len(x), -1)
-    mean, variance = rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
-    return {
-        "channel_mean": mean.astype(np.float32),
-        "channel_variance": variance.astype(np.float32),
-    }
-
-
 class _Rate:
     """One step of one cut."""
 
     def __init__(
         self,
         member: Uniform,
-        transform: BlockedPCA,
+        transform: MapTransform,
         table: Table,
         y: Floats,
         coders: tuple[str, ...],

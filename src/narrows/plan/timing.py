@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from narrows.coding.transforms import BlockedPCA
 from narrows.graph.cost import NodeCost, node_costs
 from narrows.graph.cuts import Cut
 from narrows.graph.fuse import fuse_head, fuse_tail
@@ -87,7 +88,9 @@ def projection(cut: Cut, fitted: FittedCut) -> NodeCost:
     rate = fitted.middle
     components, *positions = fitted.component_shape(rate)
     macs, floats = fitted.macs(rate), 4
-    block = (fitted.transform.block,) * len(positions)
+    block = (1,) * len(positions)
+    if isinstance(fitted.transform, BlockedPCA):
+        block = (fitted.transform.block,) * len(positions)
     return NodeCost(
         name="projection",
         op_type="Conv" if positions else "Gemm",
