@@ -89,6 +89,7 @@ class Veth:
         tag = os.getpid() % 10_000
         self.space, self._ours, theirs = f"narrows{tag}", f"nwa{tag}", f"nwb{tag}"
         self.host, ours = "10.213.7.2", "10.213.7.1"
+        self.ends = (self._ours, theirs)
         _ip("netns", "add", self.space)
         _ip("link", "add", self._ours, "type", "veth", "peer", "name", theirs)
         _ip("link", "set", theirs, "netns", self.space)
