@@ -1,12 +1,13 @@
 """Bytes against accuracy of EfficientNet-Lite0 at three depths, beside the best picture codec.
 
-    python benchmarks/rate.py DATA [--json FILE]
+    python benchmarks/rate.py DATA [--keep FOLDER] [--json FILE]
 
 DATA holds fit.csv and report.csv (files and labels 0 to 999). Codecs are fitted to the first 70 %
 of the fit pictures (shuffled with a seed), every cut of a depth is run at eight rates on the other
 30 %, and for each depth the fewest bytes whose answers diverge by no more than `--nats` and agree
 often enough are settled. Then the report pictures are read once, with everything frozen. Sizes are
-those of complete frames.
+those of complete frames; wire bytes are with what gRPC, TCP and IP add. `--keep` keeps the tables,
+which benchmarks/codec_speed.py takes.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ DEPTHS = (
 
 def main() -> None:
     options = _options()
-    with tempfile.TemporaryDirectory() as folder:
-        run = _run(options, Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        run = _run(options, options.keep or Path(scratch))
         run.run()
         candidates = run.candidates()
         settled = {f"{d.shape}": _settle(run, candidates, d, options) for d in DEPTHS}
@@ -81,6 +82,7 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> VariantRun:
+    folder.mkdir(parents=True, exist_ok=True)
     model = load(resolve(MODEL))
     cuts = [
         cut
@@ -161,8 +163,12 @@ def _row(
     row = {
         "depth": name,
         "id": chosen.id,
+        "cut": chosen.cut,
+        "rate_index": chosen.rate_index,
         "device_macs": chosen.cost.device_macs,
         "frame_bytes": payload_bytes + HEADER_BYTES,
+        "wire_bytes_up": chosen.cost.bytes_up + payload_bytes - chosen.payload_bytes,
+        "wire_bytes_down": chosen.cost.bytes_down,
         "choose_agreement": chosen.choose.agreement,
         "choose_divergence": chosen.choose.logit_divergence,
         "accuracy": score.accuracy,
@@ -190,6 +196,7 @@ def _print(rows: list[dict[str, Any]], accuracy: float, n: int) -> None:
         )
         if "huffman_frame_bytes" in row:
             line += f"  Huffman {row['huffman_frame_bytes']:.0f} B"
+        line += f"  wire {row['wire_bytes_up']:.0f} up, {row['wire_bytes_down']:.0f} down"
         if picture and row["depth"] != "picture":
             line += f"  picture / this {picture / row['frame_bytes']:.1f}"
         print(line)
@@ -206,6 +213,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--nats", type=float, default=0.04)
     parser.add_argument("--agreement", type=float, default=0.945)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
