@@ -57,7 +57,7 @@ class Settings:
     step_ratio: float = 2**0.5
     transforms: tuple[str, ...] = TRANSFORMS
     coders: tuple[str, ...] = CODERS
-    threshold: float = 0.6
+    threshold: float = 0.57
     pictures: tuple[str, ...] = ("jpeg", "webp", "avif")
     qualities: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(QUALITIES))
     scales: tuple[float, ...] = (1.0, 0.75)
