@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import final
 
 from narrows.plan.candidate import Candidate, Route
-from narrows.report.palette import family_of
+from narrows.report.palette import PICTURE_FAMILIES, family_of
 from narrows.report.scene import Network, Scene
 
 
@@ -43,11 +43,13 @@ class Need:
         size_bytes: Payload.
         is_bound: The coarsest rate tried still holds, so fewer bytes may do.
         codec: Which codec got there.
+        family: Key of its legend entry.
     """
 
     size_bytes: float
     is_bound: bool
     codec: str
+    family: str
 
 
 def curves(network: Network) -> tuple[Curve, ...]:
@@ -112,8 +114,25 @@ def need(options: Sequence[Curve], drop: float) -> Need | None:
     for curve in options:
         points = [(c.payload_bytes, c.choose_drop.value) for c in curve.candidates]
         if (answer := bytes_at_drop(points, drop)) is not None:
-            found.append(Need(size_bytes=answer[0], is_bound=answer[1], codec=curve.codec))
+            size_bytes, is_bound = answer
+            made = {"codec": curve.codec, "family": curve.family}
+            found.append(Need(size_bytes=size_bytes, is_bound=is_bound, **made))
     return min(found, key=lambda n: n.size_bytes, default=None)
+
+
+def needs_by_cut(found: Sequence[Curve], family: str, drop: float) -> tuple[tuple[int, Need], ...]:
+    """(index of the cut, bytes needed) for one family, where a rate holds the loss."""
+    by_cut: dict[int, list[Curve]] = {}
+    for curve in found:
+        if curve.family == family and curve.cut is not None:
+            by_cut.setdefault(curve.cut, []).append(curve)
+    answers = ((cut, need(options, drop)) for cut, options in sorted(by_cut.items()))
+    return tuple((cut, answer) for cut, answer in answers if answer is not None)
+
+
+def best_picture(found: Sequence[Curve], drop: float) -> Need | None:
+    """The fewest bytes of any picture codec at full or reduced size."""
+    return need([curve for curve in found if curve.family in PICTURE_FAMILIES], drop)
 
 
 def drops(scene: Scene, network: Network) -> tuple[tuple[str, float], ...]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from narrows.report.compressibility import Curve, Need, curves, drops, need
+from narrows.report.compressibility import Curve, best_picture, curves, drops, needs_by_cut
 from narrows.report.figures import Style, Theme, canvas, heading, key_below, log_bytes, short
-from narrows.report.palette import FAMILIES
+from narrows.report.palette import FAMILIES, SPLIT_FAMILIES
 from narrows.report.scene import Network, Scene
 from narrows.units import bytes_text
 
@@ -16,24 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SPLIT_FAMILIES = ("ans", "huffman", "bare")
-PICTURES = ("jpeg", "webp", "avif")
 COLUMNS = 3
-
-
-def needs_by_cut(found: Sequence[Curve], family: str, drop: float) -> tuple[tuple[int, Need], ...]:
-    """(index of the cut, bytes needed) for one family, where a rate holds the loss."""
-    by_cut: dict[int, list[Curve]] = {}
-    for curve in found:
-        if curve.family == family and curve.cut is not None:
-            by_cut.setdefault(curve.cut, []).append(curve)
-    answers = ((cut, need(options, drop)) for cut, options in sorted(by_cut.items()))
-    return tuple((cut, answer) for cut, answer in answers if answer is not None)
-
-
-def best_picture(found: Sequence[Curve], drop: float) -> Need | None:
-    """The fewest bytes of any picture codec at full or reduced size."""
-    return need([curve for curve in found if curve.family in PICTURES], drop)
 
 
 def draw_depth(scene: Scene, theme: Theme) -> Figure | None:
@@ -89,7 +72,7 @@ def _draw_network(
             sizes += y
     best = best_picture(found, drops(scene, network)[0][1])
     if best is not None:
-        colour = theme.of(FAMILIES["webp"])
+        colour = theme.of(FAMILIES[best.family])
         panel.axhline(best.size_bytes, color=colour, linewidth=1.1)
         text = f"best picture: {best.codec}, {bytes_text(best.size_bytes)}"
         spot: Style = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
@@ -122,6 +105,4 @@ def _handles(
             style: Style = {"color": theme.of(kind), "linestyle": dash, "linewidth": width}
             label = f"{kind.label}, {name}"
             handles.append(Line2D([], [], marker=kind.mark, markersize=4, label=label, **style))
-    colour = theme.of(FAMILIES["webp"])
-    handles.append(Line2D([], [], color=colour, linewidth=1.1, label=f"best picture, {names[0]}"))
     return handles

@@ -19,15 +19,14 @@ from narrows.report.figures import (
     millions,
     short,
 )
-from narrows.report.palette import FAMILIES, NETWORK_MARKS
+from narrows.report.palette import FAMILIES, NETWORK_MARKS, PICTURE_FAMILIES, SPLIT_FAMILIES
 from narrows.report.scene import Network, Scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SPLIT_FAMILIES = ("huffman", "ans", "bare")
-WHOLE_FAMILIES = ("jpeg", "webp", "avif", "raw")
+WHOLE_FAMILIES = (*PICTURE_FAMILIES, "raw")
 COLUMNS = 3
 MOST_TOGETHER = 2
 NOTE = "Every line is one cut at several rates. Pictures leave the device nothing to compute."

@@ -52,13 +52,20 @@ LIGHT = Theme(dark=False, page="#ffffff", ink="#16202b", soft="#55616e", line="#
 DARK = Theme(dark=True, page="#182029", ink="#e8edf2", soft="#a9b4c0", line="#323e4a")
 
 
-def write_figures(scene: Scene, folder: str | Path, *, dark: bool = False) -> tuple[Path, ...]:
+def write_figures(
+    scene: Scene,
+    folder: str | Path,
+    *,
+    dark: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Path, ...]:
     """Draw every figure the plans have data for, as PNG and SVG.
 
     Args:
         scene: What to show.
         folder: Where the files go; made if it is not there.
         dark: Light ink on a dark ground.
+        progress: Told figures done and figures in all.
 
     Returns:
         The files written.
@@ -70,7 +77,9 @@ def write_figures(scene: Scene, folder: str | Path, *, dark: bool = False) -> tu
     _need_matplotlib()
     folder = make_folder(folder)
     theme, written = (DARK if dark else LIGHT), []
-    for name, draw in _figures():
+    figures = _figures()
+    for done, (name, draw) in enumerate(figures):
+        progress(done, len(figures))
         with drawing(theme):
             figure = draw(scene, theme)
             if figure is None:
@@ -79,6 +88,7 @@ def write_figures(scene: Scene, folder: str | Path, *, dark: bool = False) -> tu
                 path = folder / f"{name}.{kind}"
                 write_atomic(path, _rendered(figure, kind))
                 written.append(path)
+    progress(len(figures), len(figures))
     return tuple(written)
 
 

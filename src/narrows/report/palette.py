@@ -16,6 +16,8 @@ from typing import final
 
 from narrows.plan.candidate import Candidate, CodecSpec, Route
 
+SPLIT_FAMILIES = ("ans", "huffman", "bare")
+PICTURE_FAMILIES = ("jpeg", "webp", "avif")
 TERMS = ("head", "encode", "send", "queue", "tail", "reply")
 
 
@@ -48,7 +50,7 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family(
             key="ans",
-            label="split, PCA + ANS",
+            label="split, ANS coder",
             light="#0072b2",
             dark="#56b4e9",
             mark="o",
@@ -57,7 +59,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             key="huffman",
-            label="split, PCA + Huffman",
+            label="split, Huffman coder",
             light="#009e73",
             dark="#2fc79b",
             mark="s",

@@ -9,6 +9,7 @@ and plotly's own markup is done where each is written.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from narrows.plan.candidate import Candidate, Route
 from narrows.plan.record import CutRow, PlanRecord, VariantRow
 from narrows.report.palette import codec_text, family_of
 
+PLAN_FILE = "plan.json"
 SHARES = ("top1", "top5", "f1-macro")
 
 
@@ -90,13 +92,14 @@ class Scene:
 
 
 def read_plans(paths: Sequence[str | Path]) -> tuple[PlanRecord, ...]:
-    """Read plan.json files and make their text safe to show.
+    """Read plan.json files, or the folders that hold them, and make their text safe to show.
 
     Raises:
         InputError: A file is missing.
         ConfigError: A file does not hold a plan of this version.
     """
-    return tuple(_cleaned(read_json(path, PlanRecord)) for path in paths)
+    files = (Path(path) / PLAN_FILE if Path(path).is_dir() else Path(path) for path in paths)
+    return tuple(_cleaned(read_json(path, PlanRecord)) for path in files)
 
 
 def gather(plans: Sequence[PlanRecord]) -> Scene:
@@ -115,6 +118,7 @@ def gather(plans: Sequence[PlanRecord]) -> Scene:
     if not plans:
         msg = "cannot report on no plans: give at least one plan.json"
         raise PlanError(msg)
+        _check_numbers(plan)
     counts = Counter(variant.name for plan in plans for variant in plan.variants)
     networks = []
     for index, plan in enumerate(plans):
@@ -125,6 +129,24 @@ def gather(plans: Sequence[PlanRecord]) -> Scene:
             networks.append(Network(label=label, plan=index, variant=variant, candidates=own))
     title = plans[0].title if len(plans) == 1 else f"{plans[0].title} and {len(plans) - 1} more"
     return Scene(title=title, plans=tuple(plans), networks=tuple(networks))
+
+
+def _check_numbers(plan: PlanRecord) -> None:
+    """Refuse what no figure can show.
+
+    Raises:
+        PlanError: A candidate has a number that is not finite.
+    """
+    for candidate in plan.candidates:
+        drop, cost = candidate.choose_drop, candidate.cost
+        numbers = [candidate.choose.accuracy, drop.value, drop.low, drop.high, cost.latency_s]
+        numbers += [candidate.payload_bytes, candidate.payload_bytes_p95]
+        if not all(math.isfinite(n) for n in (*numbers, cost.bytes_up, cost.bytes_down)):
+            msg = (
+                f"cannot report on plan {plan.title!r}: a number of candidate {candidate.id!r} is "
+                "not finite; run `narrows plan` again"
+            )
+            raise PlanError(msg)
 
 
 def is_share(plan: PlanRecord) -> bool:

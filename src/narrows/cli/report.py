@@ -1,0 +1,57 @@
+"""narrows report: the page and the figures of one or more plans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    plans: Annotated[
+        list[Path], typer.Argument(help="Folders of plans, or their plan.json files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and the figures.")],
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw the PNG and SVG figures too.")
+    ] = True,
+    dark: Annotated[
+        bool, typer.Option("--dark", help="Figures on a dark ground; the page has both.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Write one self-contained interactive page, and the figures as PNG and SVG.
+
+    The page is OUT/index.html. It holds all its data and scripts and loads nothing from the
+    network. With several plans, their models stand side by side in the first three figures.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from narrows.cli.inspect_files import make_console
+    from narrows.report.page import write_page
+    from narrows.report.scene import gather, read_plans
+
+    scene = gather(read_plans(plans))
+    page = write_page(scene, out)
+    drawn: tuple[Path, ...] = ()
+    if figures:
+        from narrows.report.figures import write_figures
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
+            task = bar.add_task("figures", total=None)
+            drawn = write_figures(
+                scene,
+                out,
+                dark=dark,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    if as_json:
+        made = {"page": str(page), "figures": [str(path) for path in drawn]}
+        typer.echo(json.dumps(made | {"candidates": sum(len(p.candidates) for p in scene.plans)}))
+        return
+    typer.echo(f"page: {page}")
+    for path in drawn:
+        typer.echo(f"figure: {path}")
