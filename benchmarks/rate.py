@@ -3,7 +3,7 @@
     python benchmarks/rate.py DATA [--keep FOLDER] [--json FILE]
 
 DATA holds fit.csv and report.csv (files and labels 0 to 999). Codecs are fitted to the first 70 %
-of the fit pictures (shuffled with a seed), every cut of a depth is run at eight rates on the other
+of the fit pictures (shuffled with a seed), every cut of a depth is run at ten rates on the other
 30 %, and for each depth the fewest bytes whose answers diverge by no more than `--nats` and agree
 often enough are settled. Then the report pictures are read once, with everything frozen. Sizes are
 those of complete frames; wire bytes are with what gRPC, TCP and IP add. `--keep` keeps the tables,
@@ -25,6 +25,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from narrows.graph import find_cuts, load
 from narrows.plan.candidate import Candidate, Route
@@ -92,8 +95,8 @@ def _run(options: argparse.Namespace, folder: Path) -> VariantRun:
     ]
     settings = Settings(
         cuts=",".join(str(cut.index) for cut in cuts),
-        rates=8,
-        step_ratio=2**0.25,
+        rates=10,
+        step_ratio=2**0.125,
         screen_share=1.0,
         table_examples=10**6,
         qualities=QUALITIES,
@@ -122,6 +125,14 @@ def _task(options: argparse.Namespace, folder: Path) -> Task:
     path = folder / "task.toml"
     path.write_text(f'name = "pictures"\n[data]\nroot = "{options.data.resolve()}"\n{text}\n')
     return load_task(path, preprocess=preset(MODEL))
+
+
+def load_pictures(data: Path) -> NDArray[np.float32]:
+    """All fit pictures as inputs (n, 3, 224, 224), shuffled."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = _task(argparse.Namespace(data=data, seed=0), Path(folder))
+        sets = (task.fit, task.choose)
+        return np.concatenate([task.inputs(part, 0, len(part))[0] for part in sets])
 
 
 def _settle(
@@ -210,7 +221,7 @@ def _tell(title: str, done: int, total: int) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--nats", type=float, default=0.04)
+    parser.add_argument("--nats", type=float, default=0.03)
     parser.add_argument("--agreement", type=float, default=0.945)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
