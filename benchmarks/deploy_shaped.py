@@ -5,8 +5,8 @@
 DATA holds fit.csv and report.csv. One plan is made with this machine as device and as cloud. For
 six pairs of a bandwidth and a bound on the device's share of the MACs the choice is made, deployed,
 served in a network namespace behind `tc tbf` on both ends of a pair of virtual interfaces, and
-asked with real pictures, one after the other. A token bucket lets pass at once what came in while
-nothing was sent, up to a packet; the prediction counts that as free, and TCP's headers as bytes.
+asked with real pictures, one after the other. The prediction is the plan's, with a token bucket for
+a link: what it lets pass at once, up to a packet, is free, and the headers of packets are bytes.
 Needs root.
 """
 
@@ -18,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import json
+import math
 import socket
 import statistics
 import subprocess
@@ -53,13 +54,13 @@ from narrows.testing.bundles import tiny_bundle
 from narrows.zoo.sources import preset, resolve
 from wire import Veth, serving
 
-# Small packets, so that the one that a token bucket lets pass at once is a small part of a payload.
-MTU: Final = 576
-PACKET_BYTES: Final = MTU + 14
-SEGMENT_BYTES: Final = MTU - 52
-BURST_BYTES: Final = 600
+# On thin links small packets, so that what a token bucket lets pass at once is a small part.
+SMALL_MTU, MTU, THIN_BITS_PER_S = 576, 1500, 2e6
+ETHERNET_BYTES: Final = 14
+HEADER_BYTES: Final = 52
+_CALLS: Final = 60
 # Bandwidth and the largest share of the MACs that the device may do.
-CELLS: Final = ((20e6, 0.0), (3e6, 0.2), (1e6, 0.28), (0.5e6, 0.4), (0.3e6, 0.75), (0.2e6, 0.999))
+CELLS: Final = ((20e6, 0.0), (3e6, 0.2), (1e6, 0.28), (0.5e6, 0.4), (0.25e6, 0.75), (0.1e6, 0.999))
 
 
 def main() -> int:
@@ -70,7 +71,6 @@ def main() -> int:
         record = _record(options, folder, task)
         veth = Veth()
         try:
-            _small_packets(veth)
             rows = [
                 _row(cell, options, folder, record, task, veth, Path(scratch) / f"bundle{i}")
                 for i, cell in enumerate(CELLS)
@@ -102,10 +102,11 @@ def _row(
     bandwidth, share = cell
     old = Places(device=record.device, link=record.link, cloud=record.cloud)
     found = _calibrated(veth, out.with_name(f"{out.name}-tiny"))
+    net = bandwidth * (_mtu(bandwidth) - HEADER_BYTES) / (_mtu(bandwidth) + ETHERNET_BYTES)
     link = replace(
         old.link,
-        bandwidth_up_bits_per_s=bandwidth * SEGMENT_BYTES / PACKET_BYTES,
-        bandwidth_down_bits_per_s=bandwidth * SEGMENT_BYTES / PACKET_BYTES,
+        bandwidth_up_bits_per_s=net,
+        bandwidth_down_bits_per_s=net,
         round_trip_s=found.round_trip_s,
         overhead_bytes_up=found.overhead_bytes_up,
         overhead_bytes_down=found.overhead_bytes_down,
@@ -114,12 +115,17 @@ def _row(
     new = Places(device=old.device, link=link, cloud=replace(old.cloud, service_s=found.service_s))
     whole = max(c.choose.n for c in record.candidates)
     eligible = [c for c in record.candidates if c.choose.n == whole and c.route is not Route.LOCAL]
-    bound = Constraints(max_drop=0.02, max_device_macs=share * record.variants[0].total_macs)
+    bound = Constraints(
+        max_drop=0.02, min_agreement=0.96, max_device_macs=share * record.variants[0].total_macs
+    )
     chosen = choose(at_places(eligible, old, new), bound, Objective.LATENCY, new)
     write_deployment(folder, chosen, out)
     predicted_s = _predicted(chosen, bandwidth)
     with shaped(veth, bandwidth), serving_in(veth, out) as address:
+        before = veth.counts()
         times_s = _measured(out, address, task, options.calls)
+        after = veth.counts()
+        per_call = [(b - a) / (options.calls + 5) for a, b in zip(before, after, strict=True)]
     return {
         "id": chosen.id,
         "bandwidth_bits_per_s": bandwidth,
@@ -128,21 +134,42 @@ def _row(
         "terms_s": {name: term.seconds for name, term in chosen.cost.terms.items()},
         "predicted_s": predicted_s,
         "measured_terms_s": times_s,
+        "ip_bytes_up_down": per_call,
+        "bytes_up_down": [chosen.cost.bytes_up, chosen.cost.bytes_down],
         "measured_s": times_s["total_s"],
         "error": predicted_s / times_s["total_s"] - 1,
     }
 
 
-def _predicted(chosen: Candidate, bandwidth: float) -> float:
-    """The plan's latency less what the token buckets let pass at once, each way.
+def _mtu(bandwidth: float) -> int:
+    return SMALL_MTU if bandwidth < THIN_BITS_PER_S else MTU
 
-    Pictures follow one another, so a bucket holds what came in while its end was not sending.
+
+def _burst_bytes(bandwidth: float) -> int:
+    return _mtu(bandwidth) + 2 * ETHERNET_BYTES
+
+
+def _predicted(chosen: Candidate, bandwidth: float) -> float:
+    """The plan's terms with both ways replaced by a token bucket.
+
+    A bucket lets a burst pass at once and fills again while its end does not send; where pictures
+    follow one another it cannot give more in a cycle than comes in.
     """
-    cost, free_s = chosen.cost, 0.0
-    for term, sent in ((cost.send, cost.bytes_up), (cost.reply, cost.bytes_down)):
-        saved_bytes = bandwidth / 8 * (cost.latency_s - term.seconds)
-        free_s += min(sent * PACKET_BYTES / SEGMENT_BYTES, BURST_BYTES, saved_bytes) * 8 / bandwidth
-    return cost.latency_s - free_s
+    cost = chosen.cost
+    ways_s = [
+        _shaped_bytes(sent, _mtu(bandwidth)) * 8 / bandwidth
+        for sent in (cost.bytes_up, cost.bytes_down)
+    ]
+    burst_s = _burst_bytes(bandwidth) * 8 / bandwidth
+    elsewhere_s = cost.latency_s - cost.send.seconds - cost.reply.seconds
+    alone_s = elsewhere_s + sum(max(0.0, way_s - burst_s) for way_s in ways_s)
+    return max(alone_s, *ways_s)
+
+
+def _shaped_bytes(sent: float, mtu: int) -> float:
+    """Bytes that the bucket counts: more packets than one, each with its headers."""
+    packets = math.ceil(sent / (mtu - HEADER_BYTES))
+    return sent + packets * ETHERNET_BYTES + (packets - 1) * HEADER_BYTES
 
 
 def _measured(out: Path, address: str, task: Task, calls: int) -> dict[str, float]:
@@ -180,15 +207,19 @@ def _calibrated(veth: Veth, out: Path) -> Calibration:
         with Grpc(address, bundle) as link:
             client = EdgeClient(bundle, link, local=False)
             pixels = np.zeros(bundle.manifest.pixel_shape, np.uint8)
-            for _ in range(60):
+            for _ in range(10):
+                client.answer(pixels)
+            before = veth.counts()
+            for _ in range(_CALLS):
                 calls.append(client.answer(pixels))
-    took_s = statistics.median(answer.times.total_s for answer in calls[10:])
+            after = veth.counts()
+    took_s = statistics.median(answer.times.total_s for answer in calls)
     traffic = calls[-1].traffic
     return Calibration(
         round_trip_s=round_trip_s,
         service_s=max(0.0, took_s - round_trip_s),
-        overhead_bytes_up=traffic.wire_bytes_up - traffic.frame_bytes_up,
-        overhead_bytes_down=traffic.wire_bytes_down - traffic.frame_bytes_down,
+        overhead_bytes_up=round((after[0] - before[0]) / _CALLS) - traffic.frame_bytes_up,
+        overhead_bytes_down=round((after[1] - before[1]) / _CALLS) - traffic.frame_bytes_down,
     )
 
 
@@ -206,20 +237,22 @@ def shaped(veth: Veth, bandwidth: float) -> Iterator[None]:
         ((), near),
         (("ip", "netns", "exec", veth.space), far),
     )
-    bucket = ("rate", f"{bandwidth:.0f}bit", "burst", str(BURST_BYTES), "latency", "20s")
+    bucket = (
+        "rate",
+        f"{bandwidth:.0f}bit",
+        "burst",
+        str(_burst_bytes(bandwidth)),
+        "latency",
+        "20s",
+    )
     for prefix, end in ends:
+        _run(*prefix, "ip", "link", "set", end, "mtu", str(_mtu(bandwidth)))
         _run(*prefix, "tc", "qdisc", "add", "dev", end, "root", "tbf", *bucket)
     try:
         yield
     finally:
         for prefix, end in ends:
             _run(*prefix, "tc", "qdisc", "del", "dev", end, "root")
-
-
-def _small_packets(veth: Veth) -> None:
-    near, far = veth.ends
-    _run("ip", "link", "set", near, "mtu", str(MTU))
-    _run("ip", "-n", veth.space, "link", "set", far, "mtu", str(MTU))
 
 
 def _run(*command: str) -> None:
