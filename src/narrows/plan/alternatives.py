@@ -22,7 +22,7 @@ from narrows.plan.settings import Settings
 from narrows.task import Task
 
 _LEVEL = 6
-_SMALL = 3  # qualities of pictures that are sent smaller
+_SMALL = 2  # qualities of pictures that are sent smaller
 
 
 def picture_codecs(task: Task, settings: Settings) -> dict[str, ImageCodec]:

@@ -1,13 +1,14 @@
 """Which points are worth the whole choose set, from what a part of it showed.
 
 A point costs a pass of a tail over the set; most points are far from any use. After a part of the
-set, the rates kept of a cut are the coarsest that keeps to the plan's drop there and its
-neighbours (of a dominated cut that one alone), and the like for picture codecs. What is not kept
-stays in the record with the number of examples it saw, but cannot be chosen.
+set, what goes on are the rates around the coarsest that keeps to the plan's quality there, and the
+like for picture codecs. What is not kept stays in the record with the number of examples it saw,
+but cannot be chosen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from narrows.graph.cuts import Cut
@@ -17,6 +18,8 @@ from narrows.plan.scale import TARGET_NATS
 
 DEFAULT_DROP = 0.01
 _LEAST_EXAMPLES = 32
+_CLEARLY = 0.9
+_SLOW = ("avif",)
 
 Seen = tuple[Score, Drop]
 
@@ -50,23 +53,33 @@ def keeps(seen: Seen, constraints: Constraints) -> bool:
 def kept_rates(
     cuts: Sequence[Cut],
     seen: Mapping[tuple[int, int], Seen],
+    sizes: Mapping[tuple[int, int], float],
     rates: int,
     constraints: Constraints,
 ) -> dict[int, tuple[int, ...]]:
     """Rates of each cut that go on to the whole set.
 
+    Of a cut that no other dominates the coarsest of enough quality and its neighbours; of a
+    dominated one that rate alone, and only if it takes clearly fewer bytes than every cut before.
+
     Args:
         cuts: Those that were planned.
         seen: Score and drop by cut and rate, on the part.
+        sizes: Mean payload by cut and rate.
         rates: Number of rates, the finest first.
         constraints: The plan's.
     """
     kept = {}
-    for cut in cuts:
+    least = math.inf
+    for cut in sorted(cuts, key=lambda cut: cut.head_macs):
         best = last_kept([seen[cut.index, k] for k in range(rates)], constraints)
-        around = (best,) if cut.dominated_by is not None else (best - 1, best, best + 1)
+        size = sizes[cut.index, best]
+        around: tuple[int, ...] = (best - 1, best, best + 1)
+        if cut.dominated_by is not None:
+            around = (best,) if size < _CLEARLY * least else ()
+        least = min(least, size)
         kept[cut.index] = tuple(k for k in around if 0 <= k < rates)
-    return kept
+    return {index: rates for index, rates in kept.items() if rates}
 
 
 def kept_pictures(
@@ -78,7 +91,8 @@ def kept_pictures(
     """Picture codecs that go on to the whole set.
 
     Of each format, at the scale that takes the fewest bytes for the quality asked for: the
-    coarsest quality that keeps to it, and the next finer one.
+    coarsest quality that keeps to it, and the next finer one (not of AVIF, whose encoder takes
+    longer than most networks).
 
     Args:
         curves: Ids by format and scale, the finest quality first.
@@ -90,7 +104,8 @@ def kept_pictures(
     for (name, _), curve in curves.items():
         place = last_kept([seen[i] for i in curve], constraints)
         missed = not keeps(seen[curve[place]], constraints)
-        found = (missed, sizes[curve[place]], list(curve[max(0, place - 1) : place + 1]))
+        finer = 0 if name in _SLOW else 1
+        found = (missed, sizes[curve[place]], list(curve[max(0, place - finer) : place + 1]))
         if name not in best or found[:2] < best[name][:2]:
             best[name] = found
     return [i for _, _, kept in best.values() for i in kept]

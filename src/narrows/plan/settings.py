@@ -13,7 +13,7 @@ QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
         "jpeg": (40, 60, 75, 88, 95),
         "webp": (40, 60, 75, 88, 95),
-        "avif": (35, 50, 65, 80, 90),
+        "avif": (50, 65, 80, 90),
     }
 )
 CODERS: Final = ("ans", "huffman")
@@ -38,7 +38,7 @@ class Settings:
             a wider bin, which saves more bytes than it costs in accuracy.
         pictures: Picture formats tried as the honest alternative; none for arrays.
         qualities: Picture format → qualities.
-        scales: Sides of the picture sent over its own side; below one only the best three
+        scales: Sides of the picture sent over its own side; below one only the best two
             qualities are tried.
         fit_examples: Examples of the fit set to use; None for all.
         choose_examples: Examples of the choose set to use; None for all.

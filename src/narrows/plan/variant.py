@@ -105,11 +105,13 @@ class VariantRun:
         coded = len(first) // 2 if len(rest) else len(first)
         points = passes.splits("screen", held, first, self._fitted, every, coded=coded)
         _extend(self._points, points)
-        _extend(self._pictures, passes.pictures("screen", held, first, self._codecs))
+        some = first[:: 2 if len(rest) else 1]
+        _extend(self._pictures, passes.pictures("screen", held, some, self._codecs))
         if len(rest):
             kept = self._kept_rates()
             points = passes.splits("whole", held, rest, self._fitted, kept, coded=_CODED)
             _extend(self._points, points)
+            rest = np.setdiff1d(self.choose.rows, some)
             _extend(self._pictures, passes.pictures("whole", held, rest, self._kept_pictures()))
         return held.pass_s
 
@@ -211,7 +213,11 @@ class VariantRun:
 
     def _kept_rates(self) -> dict[int, tuple[int, ...]]:
         seen = {key: self._seen(point.answers) for key, point in self._points.items()}
-        return kept_rates(self.planned, seen, self._settings.rates, self._constraints)
+        sizes = {
+            key: float(next(iter(point.payloads.values())).sizes.mean())
+            for key, point in self._points.items()
+        }
+        return kept_rates(self.planned, seen, sizes, self._settings.rates, self._constraints)
 
     def _kept_pictures(self) -> dict[str, ImageCodec]:
         curves: dict[tuple[str, float], list[str]] = {}
