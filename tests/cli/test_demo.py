@@ -70,4 +70,4 @@ def test_the_demonstration_answers_every_photograph_by_the_split_route(
     assert main(["demo", "-o", str(tmp_path), "--json"]) == 0
     ended = json.loads(capsys.readouterr().out)
     assert [answer["route"] for answer in ended["answers"]] == ["split"] * 20
-    assert Path(ended["report"]).exists()
+    assert Path(ended["page"]).exists()

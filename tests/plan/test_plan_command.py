@@ -47,7 +47,7 @@ def test_the_plan_is_printed_with_its_choice(
 ) -> None:
     assert main([*plan_words(desk), "-o", str(tmp_path / "plan")]) == 0
     shown = capsys.readouterr().out
-    assert "net/local" in shown
+    assert " local " in shown
     assert "fitted on 40, chosen on 40, reported on 80 examples" in shown
     assert "narrows deploy" in shown
 

@@ -22,7 +22,7 @@ _MODEL = "zoo:efficientnet_lite0"
 _PLACES = ("--device", "cortex-a53", "--link", "lte-m", "--cloud", "x86-core")
 _BOUNDS = (
     *("--objective", "cost", "--max-memory", "16e6", "--deadline", "0.35"),
-    *("--max-drop", "0.05", "--min-agreement", "0.94"),
+    *("--max-drop", "0.03", "--min-agreement", "0.97"),
     *("--rates", "5", "--demonstration"),
 )
 _STOP_S = 60.0
@@ -49,7 +49,7 @@ def demo(
     shown = sys.stderr if as_json else sys.stdout
     pictures = [photograph.path for photograph in photographs()]
     task = write_task(out)
-    plan, bundle, page = out / "plan", out / "bundle", out / "report"
+    plan, bundle, page = out / "plan", out / "bundle", out / "report" / "index.html"
     _step("Plan: try every cut worth trying, at several rates, beside JPEG, WebP and AVIF", shown)
     arguments = ["plan", _MODEL, "--task", str(task), "-o", str(plan), *_PLACES, *_BOUNDS]
     _narrows(arguments, subprocess.DEVNULL, shown)  # its table stands at the end
@@ -59,10 +59,10 @@ def demo(
     with _server(bundle, shown) as address:
         answers = _stream(bundle, address, pictures, shown)
     _step("Report: the trade-off as a page", shown)
-    _narrows(["report", str(plan), "-o", str(page)], shown, shown)
+    _narrows(["report", str(plan), "-o", str(page.parent)], shown, shown)
     took_s = time.monotonic() - started_s
     if as_json:
-        made = {"plan": str(plan / "plan.json"), "report": str(page), "bundle": str(bundle)}
+        made = {"plan": str(plan / "plan.json"), "page": str(page), "bundle": str(bundle)}
         typer.echo(json.dumps({**made, "answers": answers, "took_s": took_s}))
     else:
         _print_end(plan, page, answers, took_s)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -166,21 +166,31 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_plan(record: PlanRecord, folder: Path) -> None:
     """The frontier as a table, and the choice in a sentence."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{record.title}: what nothing beats", title_justify="left")
+    title = f"{record.title}: what nothing beats"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.collapse_padding = False, True
     sets = record.sets
     judged = sets.report or sets.choose
     metric = f"demonstration, n = {judged}" if record.demonstration else record.metric
     for column in ("candidate", "payload", "latency", "device", metric, "drop", "agreement"):
-        table.add_column(column, justify="left" if column == "candidate" else "right")
+        side: Literal["left", "right"] = "left" if column == "candidate" else "right"
+        width = max(map(len, column.split()))
+        table.add_column(column, justify=side, no_wrap=column != metric, min_width=width)
+    macs = {variant.name: variant.total_macs for variant in record.variants}
     shown = [c for c in record.candidates if c.on_frontier or c.id == record.chosen]
     for candidate in sorted(shown, key=lambda c: c.cost.latency_s):
         style = "bold" if candidate.id == record.chosen else None
-        table.add_row(*_row(candidate, record.variants[0].total_macs), style=style)
+        cells = _row(candidate, macs[candidate.variant])
+        # Where there is one model its name says nothing, and `deploy` does without it.
+        name = candidate.id if len(macs) > 1 else candidate.id.partition("/")[2]
+        table.add_row(name, *cells, style=style)
     console = Console(width=max(100, Console().width))
     console.print(table)
+    console.print("* predicted from the profiles, not measured, at least in part")
     console.print(
         f"fitted on {sets.fit}, chosen on {sets.choose}"
         + (f", reported on {sets.report} examples" if sets.report else " examples")
@@ -197,12 +207,11 @@ def _row(candidate: Candidate, total_macs: int) -> list[str]:
     measured = all(term.measured for term in candidate.cost.terms.values())
     agreement = score.agreement
     return [
-        candidate.id,
         bytes_text(candidate.payload_bytes) if candidate.payload_bytes else "-",
-        seconds_text(candidate.cost.latency_s) + ("" if measured else " *"),
+        seconds_text(candidate.cost.latency_s) + ("" if measured else "*"),
         percent_text(candidate.cost.device_macs / total_macs) if total_macs else "-",
         f"{score.accuracy:.4f}",
-        f"{100 * drop.value:+.1f} ({100 * drop.low:+.1f} to {100 * drop.high:+.1f})",
+        f"{100 * drop.value:+.1f} ({100 * drop.low:+.1f}, {100 * drop.high:+.1f})",
         "-" if agreement is None else percent_text(agreement),
     ]
 

@@ -163,13 +163,14 @@ class PlanRecord:
     environment: Mapping[str, str]
 
     def candidate(self, candidate_id: str) -> Candidate:
-        """The candidate of this id.
+        """The candidate of this id; the model's name may be left out where there is one model.
 
         Raises:
             PlanError: There is none; the message names those of the same beginning.
         """
+        alone = f"{self.variants[0].name}/{candidate_id}" if len(self.variants) == 1 else None
         for candidate in self.candidates:
-            if candidate.id == candidate_id:
+            if candidate.id in (candidate_id, alone):
                 return candidate
         start = candidate_id.split("/")[0]
         known = [c.id for c in self.candidates if c.id.startswith(start)] or list(self.frontier)
