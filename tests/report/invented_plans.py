@@ -13,7 +13,7 @@ from narrows.plan.frontier import frontier_ids
 from narrows.plan.predict import Places, Work, cost
 from narrows.plan.profile import Cloud, Device, Link
 from narrows.plan.record import CutRow, PlanRecord, SetSizes, Stage, VariantRow
-from narrows.plan.winners import winners_map
+from narrows.plan.winners import BANDWIDTHS_BITS_PER_S, ROUND_TRIPS_S, winners_map
 
 RATES = OperatorRates(
     kernels=(),
@@ -81,6 +81,7 @@ def make_plan(
     extra_cuts: int = 0,
     constraints: Constraints | None = None,
     objective: Objective = Objective.LATENCY,
+    stride: int = 1,
 ) -> PlanRecord:
     """A plan whose numbers look like those of small networks on pictures."""
     places = Places(device=DEVICE, link=LINK, cloud=CLOUD)
@@ -112,7 +113,14 @@ def make_plan(
         frontier=frontier,
         chosen=chosen.id,
         explanation=f"{chosen.id} is the fastest of {len(candidates)} candidates within a point.",
-        winners=winners_map(candidates, constraints, objective, places),
+        winners=winners_map(
+            candidates,
+            constraints,
+            objective,
+            places,
+            bandwidths_bits_per_s=BANDWIDTHS_BITS_PER_S[::stride],
+            round_trips_s=ROUND_TRIPS_S[::stride],
+        ),
         device=DEVICE,
         link=LINK,
         cloud=CLOUD,
@@ -243,7 +251,7 @@ def _as_regression(candidate: Candidate) -> Candidate:
     return replace(candidate, choose=replace(score, accuracy=-2.0 - candidate.choose_drop.value))
 
 
-def nine_networks() -> PlanRecord:
+def nine_networks(*, extra_cuts: int = 24, rates: int = 6) -> PlanRecord:
     """Three networks at three input sizes, every cut."""
     names = []
     for name, macs, top in (
@@ -253,4 +261,6 @@ def nine_networks() -> PlanRecord:
     ):
         for side, less in ((160, 0.045), (192, 0.02), (224, 0.0)):
             names.append((f"{name}-{side}", side, macs * (side / 224) ** 2, top - less))
-    return make_plan(names=tuple(names), title="EfficientNet-Lite × input size", extra_cuts=24)
+    title = "EfficientNet-Lite × input size"
+    more = {"extra_cuts": extra_cuts, "rates": rates, "stride": 4}
+    return make_plan(names=tuple(names), title=title, **more)

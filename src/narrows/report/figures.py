@@ -86,7 +86,7 @@ def write_figures(
                 continue
             for kind in ("png", "svg"):
                 path = folder / f"{name}.{kind}"
-                write_atomic(path, _rendered(figure, kind))
+                write_atomic(path, rendered(figure, kind))
                 written.append(path)
     progress(len(figures), len(figures))
     return tuple(written)
@@ -176,7 +176,8 @@ def drawing(theme: Theme) -> Iterator[None]:
         yield
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a PNG or SVG file, the same for the same figure."""
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": "narrows"}
     figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, bbox_inches="tight")

@@ -115,10 +115,10 @@ def gather(plans: Sequence[PlanRecord]) -> Scene:
                 f"{len(plan.candidates)} candidates: run `narrows plan` to its end"
             )
             raise PlanError(msg)
+        _check_candidates(plan)
     if not plans:
         msg = "cannot report on no plans: give at least one plan.json"
         raise PlanError(msg)
-        _check_numbers(plan)
     counts = Counter(variant.name for plan in plans for variant in plan.variants)
     networks = []
     for index, plan in enumerate(plans):
@@ -131,22 +131,23 @@ def gather(plans: Sequence[PlanRecord]) -> Scene:
     return Scene(title=title, plans=tuple(plans), networks=tuple(networks))
 
 
-def _check_numbers(plan: PlanRecord) -> None:
+def _check_candidates(plan: PlanRecord) -> None:
     """Refuse what no figure can show.
 
     Raises:
-        PlanError: A candidate has a number that is not finite.
+        PlanError: A candidate runs no model of the plan, or has a number that is not finite.
     """
+    known = {variant.name for variant in plan.variants}
     for candidate in plan.candidates:
         drop, cost = candidate.choose_drop, candidate.cost
         numbers = [candidate.choose.accuracy, drop.value, drop.low, drop.high, cost.latency_s]
         numbers += [candidate.payload_bytes, candidate.payload_bytes_p95]
-        if not all(math.isfinite(n) for n in (*numbers, cost.bytes_up, cost.bytes_down)):
-            msg = (
-                f"cannot report on plan {plan.title!r}: a number of candidate {candidate.id!r} is "
-                "not finite; run `narrows plan` again"
-            )
-            raise PlanError(msg)
+        finite = all(math.isfinite(n) for n in (*numbers, cost.bytes_up, cost.bytes_down))
+        if candidate.variant in known and finite:
+            continue
+        found = "a number of it is not finite" if not finite else f"no model {candidate.variant!r}"
+        msg = f"cannot show candidate {candidate.id!r} of plan {plan.title!r}: {found}; plan again"
+        raise PlanError(msg)
 
 
 def is_share(plan: PlanRecord) -> bool:
