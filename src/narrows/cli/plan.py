@@ -190,7 +190,7 @@ def print_plan(record: PlanRecord, folder: Path) -> None:
         table.add_row(name, *cells, style=style)
     console = Console(width=max(100, Console().width))
     console.print(table)
-    console.print("* predicted from the profiles, not measured, at least in part")
+    console.print("* predicted from the profiles, at least in part   † on the choose set")
     console.print(
         f"fitted on {sets.fit}, chosen on {sets.choose}"
         + (f", reported on {sets.report} examples" if sets.report else " examples")
@@ -210,7 +210,7 @@ def _row(candidate: Candidate, total_macs: int) -> list[str]:
         bytes_text(candidate.payload_bytes) if candidate.payload_bytes else "-",
         seconds_text(candidate.cost.latency_s) + ("" if measured else "*"),
         percent_text(candidate.cost.device_macs / total_macs) if total_macs else "-",
-        f"{score.accuracy:.4f}",
+        f"{score.accuracy:.4f}" + (" " if candidate.report else "†"),
         f"{100 * drop.value:+.1f} ({100 * drop.low:+.1f}, {100 * drop.high:+.1f})",
         "-" if agreement is None else percent_text(agreement),
     ]
