@@ -32,7 +32,7 @@ from narrows.coding.quantizers import Uniform
 from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.coding.transforms.blocked_pca import MomentMatcher
 from narrows.graph import find_cuts, load
-from narrows.measure.quality import divergences
+from narrows.measure.divergence import divergences
 from narrows.plan.features import FeatureReader, Tail
 from narrows.plan.scale import channel_moments
 from narrows.zoo.sources import resolve

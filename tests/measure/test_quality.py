@@ -13,6 +13,7 @@ from sklearn import metrics
 
 from narrows.config import from_dict, to_dict
 from narrows.errors import MeasureError
+from narrows.measure.divergence import divergences
 from narrows.measure.quality import (
     Quality,
     QualityRecord,
@@ -194,3 +195,10 @@ def test_incomplete_judging_is_refused() -> None:
         quality.add(np.eye(3), np.arange(3), np.ones((3, 4)))
     with pytest.raises(MeasureError, match="cannot pair"):
         paired_drop(record_of(np.ones(5, bool)), record_of(np.ones(6, bool)))
+
+
+def test_divergence_of_probabilities_is_that_of_their_logits():
+    generator = np.random.default_rng(5)
+    logits = [generator.normal(size=(30, 7)) * 3 for _ in range(2)]
+    shares = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in logits]
+    np.testing.assert_allclose(divergences(*shares), divergences(*logits), rtol=1e-6)

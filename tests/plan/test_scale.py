@@ -13,7 +13,7 @@ from narrows.coding.transforms.blocked_pca import BlockedPCA
 from narrows.errors import PlanError
 from narrows.graph.cuts import find_cuts
 from narrows.graph.load import load
-from narrows.measure.quality import divergences
+from narrows.measure.divergence import divergences
 from narrows.plan.features import FeatureReader, Tail
 from narrows.plan.fitted import quantizer
 from narrows.plan.scale import TARGET_NATS, find_scale, middle_share, transforms_of

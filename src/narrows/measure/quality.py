@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.errors import MeasureError
+from narrows.measure.divergence import Floats, divergences
 
-Floats = NDArray[np.floating[Any]]
 Labels = NDArray[Any]
 Metric = Callable[[Floats, Labels], float]
 
@@ -171,13 +171,6 @@ class Quality:
         return float(self._metric(outputs, np.concatenate([part for _, part in self._kept])))
 
 
-def divergences(reference: Floats, candidate: Floats) -> NDArray[np.float64]:
-    """KL(softmax(reference) ‖ softmax(candidate)) of each row, in nats; (n, k), (n, k) → (n,)."""
-    p, q = _log_softmax(reference), _log_softmax(candidate)
-    found: NDArray[np.float64] = (np.exp(p) * (p - q)).sum(1)
-    return np.maximum(found, 0.0)
-
-
 def paired_drop(reference: QualityRecord, candidate: QualityRecord) -> tuple[float, float, float]:
     """Accuracy lost against the reference on the same samples, with a 95 % interval.
 
@@ -278,12 +271,6 @@ def _ranks(outputs: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     earlier = np.arange(outputs.shape[1]) < labels[:, None]
     ranks: NDArray[np.int64] = ((outputs > own) | ((outputs == own) & earlier)).sum(1)
     return np.where(labels < outputs.shape[1], ranks, outputs.shape[1])
-
-
-def _log_softmax(outputs: Floats) -> NDArray[np.float64]:
-    shifted = outputs.astype(np.float64) - outputs.max(1, keepdims=True)
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return found
 
 
 def _macro(

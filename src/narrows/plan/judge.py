@@ -9,12 +9,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from narrows.measure.quality import (
-    QualityRecord,
-    divergences,
-    paired_drop,
-    paired_drop_by_metric,
-)
+from narrows.measure.divergence import divergences
+from narrows.measure.quality import QualityRecord, paired_drop, paired_drop_by_metric
 from narrows.metrics import Metric
 from narrows.plan.candidate import Drop, Score
 from narrows.task import Task

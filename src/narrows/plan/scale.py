@@ -21,7 +21,7 @@ from narrows.coding.transforms.blocked_pca import BlockedPCA, MomentMatcher
 from narrows.coding.transforms.separable_klt import SeparableKLT
 from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
-from narrows.measure.quality import divergences
+from narrows.measure.divergence import divergences
 from narrows.plan.features import Tail
 from narrows.plan.fitted import MapTransform, quantizer
 from narrows.plan.settings import Settings
