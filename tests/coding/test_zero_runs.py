@@ -9,8 +9,8 @@ from narrows.coding.transforms.zero_runs import (
     CLASSES,
     Runs,
     extra_width,
-    from_runs,
     join_magnitude,
+    places_of,
     split_magnitude,
     to_runs,
 )
@@ -19,6 +19,16 @@ from narrows.errors import CorruptData
 SEGMENTS = st.lists(
     st.lists(st.sampled_from([0, 0, 0, 1, -5, 2**31 - 1, -(2**31)]), max_size=12), max_size=5
 )
+
+
+def from_runs(runs, edges):
+    """The sequence that has these runs."""
+    symbols = np.zeros(int(edges[-1]), np.int32)
+    starts = np.cumsum(runs.counts) - runs.counts
+    segments = np.repeat(np.arange(runs.counts.size), runs.counts)
+    places = places_of(runs.zeros, starts[segments], edges[segments] - 1, edges[segments + 1])
+    symbols[places] = runs.values
+    return symbols
 
 
 @given(SEGMENTS)

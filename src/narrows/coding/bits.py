@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from narrows.errors import CorruptData
 
-MAX_WIDTH = 32
 _WORD_MASK = np.uint64(0xFFFFFFFF)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Table, Transform, fit
+from narrows.errors import CodecError
 
 TOLERANCE = 1e-4
 
@@ -27,10 +28,8 @@ def check_transform(transform: Transform, *, tolerance: float = TOLERANCE) -> No
     for batch in sample_batches():
         table = fit(transform, [batch[:30], batch[30:]])
         check_inverse(transform, batch, table, tolerance)
-        whole = fit(transform, [batch])
-        other = transform.forward(batch, whole)
-        close = np.abs(transform.inverse(other, whole) - batch).max() <= tolerance * _scale(batch)
-        _expect(bool(close), transform, "fitted in one batch, it does not invert")
+        check_partitions(transform, batch, tolerance)
+    check_refusals(transform)
 
 
 def sample_batches(*, seed: int = 0) -> list[NDArray[np.float32]]:
@@ -62,6 +61,38 @@ def check_inverse(
     apart = float(np.abs(alone - components[:1]).max()) / _scale(components)
     _expect(apart <= tolerance, transform, f"a sample alone differs by {apart:.1e}")
     _expect(bool((batch == before).all()), transform, "changes its input")
+
+
+def check_partitions(transform: Transform, batch: NDArray[np.float32], tolerance: float) -> None:
+    """However the samples come in batches, one alone or none among them, the fit is good."""
+    partitions = {
+        "one batch": [batch],
+        "one sample first": [batch[:1], batch[1:]],
+        "an empty batch first": [batch[:0], batch],
+        "one sample a batch": [batch[i : i + 1] for i in range(len(batch))],
+    }
+    for case, batches in partitions.items():
+        table = fit(transform, batches)
+        finite = all(np.isfinite(array).all() for array in table.values())
+        _expect(finite, transform, f"{case}: the table is not finite")
+        restored = transform.inverse(transform.forward(batch, table), table)
+        close = np.abs(restored - batch).max() <= tolerance * _scale(batch)
+        _expect(bool(close), transform, f"fitted to {case}, it does not invert")
+
+
+def check_refusals(transform: Transform) -> None:
+    """A transform that learns from samples refuses to learn from none, or from NaN."""
+    batch = sample_batches()[0]
+    if not fit(transform, [batch]):
+        return
+    bad = batch.copy()
+    bad[1, 1, 1, 1] = np.nan
+    for case, batches in {"no samples": [batch[:0]], "NaN": [batch, bad]}.items():
+        try:
+            fit(transform, batches)
+        except CodecError:
+            continue
+        _expect(False, transform, f"is fitted to {case}")
 
 
 def _scale(x: NDArray[np.float32]) -> float:

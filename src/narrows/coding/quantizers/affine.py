@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import beside
+from narrows.coding.quantizers.broadcast import beside, check_finite
 from narrows.errors import CodecError
 
 
@@ -66,9 +66,7 @@ class Affine(Quantizer):
             CodecError: A value is not finite, or the table does not fit.
         """
         xp = array_api_compat.array_namespace(x)
-        if not bool(xp.all(xp.isfinite(x))):
-            msg = f"cannot quantize: a value of the array {tuple(x.shape)} is not finite; check it"
-            raise CodecError(msg)
+        check_finite(x)
         scale = beside(table["scale"], x, x.dtype)
         zero_point = beside(table["zero_point"], x, x.dtype)
         scaled = x / scale

@@ -1,4 +1,4 @@
-"""One value for all components, or one each, beside a batch."""
+"""What quantizers ask of a batch, and table values ready to be computed with beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ import array_api_compat
 from numpy.typing import NDArray
 
 from narrows.errors import CodecError
+
+
+def check_finite(x: Any) -> None:
+    """Check a batch that is to be quantized.
+
+    Raises:
+        CodecError: A value is not finite.
+    """
+    xp = array_api_compat.array_namespace(x)
+    if not bool(xp.all(xp.isfinite(x))):
+        msg = f"cannot quantize: a value of the array {tuple(x.shape)} is not finite; check it"
+        raise CodecError(msg)
 
 
 def beside(values: NDArray[Any], x: Any, dtype: Any) -> Any:

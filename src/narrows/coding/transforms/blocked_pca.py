@@ -194,7 +194,7 @@ class Geometry:
 
 
 class _MomentFitter:
-    """Running mean and second moments about a first guess of the mean, in float64."""
+    """Running mean and second moments about a first guess of the mean, summed in float64."""
 
     __slots__ = ("_count", "_guess", "_pca", "_second", "_sum", "_tiles")
 
@@ -207,6 +207,8 @@ class _MomentFitter:
 
     def add(self, batch: NDArray[Any]) -> None:
         """Take in samples (n, *shape)."""
+        if not len(batch):
+            return
         vectors = self._tiles.tile(np.asarray(batch, np.float32))
         if not np.isfinite(vectors).all():
             msg = "a feature is not finite (NaN or infinity); no transform can be fitted to it"

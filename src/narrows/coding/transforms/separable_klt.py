@@ -166,14 +166,15 @@ class _SeparableFitter:
 
     def add(self, batch: NDArray[Any]) -> None:
         """Take in samples (n, *shape)."""
+        if not len(batch):
+            return
         blocks = _blocks(self._tiles, np.asarray(batch, np.float32))
         if not np.isfinite(blocks).all():
             msg = "a feature is not finite (NaN or infinity); no transform can be fitted to it"
             raise CodecError(msg)
         if not self._count:
             self._guess = blocks.mean((0, 3))
-            spread = (blocks - self._guess[..., None]).var((0, 2, 3))
-            self._scale = 1 / np.sqrt(np.maximum(spread, max(float(spread.max()), 1e-30) * 1e-6))
+            self._scale = _equalising(blocks)
         room = _RESERVOIR_BYTES - sum(part.nbytes for part in self._kept)
         fits = max(0 if self._kept else 1, room // blocks[0].nbytes)
         if fits:
@@ -238,6 +239,17 @@ class _SeparableFitter:
             total += np.square(y, dtype=np.float64).sum((0, 3))
             vectors += len(part) * part.shape[3]
         return (total + _PRIOR_VECTORS * expected) / (vectors + _PRIOR_VECTORS)
+
+
+def _equalising(blocks: Floats) -> NDArray[np.float32]:
+    """What to multiply channels (n, channels, positions, blocks) by to make them vary alike."""
+    spread = (blocks - blocks.mean((0, 3))[..., None]).var((0, 2, 3))
+    if not spread.any():  # a single block varies along its positions only
+        spread = blocks.var((0, 2, 3))
+    if not spread.any():
+        return np.ones_like(spread)
+    scale: NDArray[np.float32] = 1 / np.sqrt(np.maximum(spread, float(spread.max()) * 1e-6))
+    return scale
 
 
 def _eigen(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -63,20 +63,6 @@ def to_runs(symbols: Symbols, edges: Ints | None = None) -> Runs:
     return Runs(zeros, symbols[places].astype(np.int64), counts)
 
 
-def from_runs(runs: Runs, edges: Ints) -> Symbols:
-    """The sequence that has these runs: the inverse of `to_runs`.
-
-    Raises:
-        CorruptData: The runs are longer than their segment.
-    """
-    symbols = np.zeros(int(edges[-1]), np.int32)
-    starts = np.cumsum(runs.counts) - runs.counts
-    segments = np.repeat(np.arange(runs.counts.size), runs.counts)
-    places = places_of(runs.zeros, starts[segments], edges[segments] - 1, edges[segments + 1])
-    symbols[places] = runs.values
-    return symbols
-
-
 def places_of(zeros: Ints, starts: Ints, before: Ints, ends: Ints) -> Ints:
     """Where the values stand that follow these runs.
 
