@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from invented_plans import make_plan
 
-from narrows.report.compressibility import best_picture, bytes_at_drop, curves, drops, needs_by_cut
+from narrows.plan.candidate import Candidate
+from narrows.report.compressibility import (
+    best_picture,
+    bytes_at_drop,
+    curves,
+    drops,
+    need,
+    needs_by_cut,
+)
 from narrows.report.scene import gather
 
 POINTS = [(8000.0, -0.002), (4000.0, 0.004), (2000.0, 0.02), (1000.0, 0.08)]
@@ -84,6 +93,28 @@ def test_every_planned_cut_has_a_need_for_both_coders_and_the_picture_is_the_bes
     picture = best_picture(found, one)
     assert picture is not None
     assert picture.codec == "avif"
+
+
+def test_a_rate_judged_on_a_part_counts_only_where_it_fails() -> None:
+    plan = make_plan(rates=3)
+    network = gather([plan]).networks[0]
+    curve = next(c for c in curves(network) if c.cut == 4 and c.family == "ans")
+    coarse = curve.candidates[-1]
+    middle = curve.candidates[-2]
+
+    def part(candidate: Candidate, loss: float) -> Candidate:
+        drop = replace(candidate.choose_drop, value=loss)
+        return replace(candidate, choose=replace(candidate.choose, n=16), choose_drop=drop)
+
+    lucky = replace(curve, candidates=(*curve.candidates[:-1], part(coarse, 0.0)))
+    answer = need([lucky], 0.01)
+    assert answer is not None
+    assert (answer.size_bytes, answer.is_bound) == (middle.payload_bytes, True)
+    failing = replace(curve, candidates=(*curve.candidates[:-1], part(coarse, 0.5)))
+    answer = need([failing], 0.01)
+    assert answer is not None
+    assert not answer.is_bound
+    assert coarse.payload_bytes < answer.size_bytes < middle.payload_bytes
 
 
 def test_a_metric_that_is_no_share_is_read_off_at_one_and_three_per_cent() -> None:

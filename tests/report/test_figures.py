@@ -94,6 +94,7 @@ def test_bars_hold_the_choice_and_the_best_of_each_route_within_the_bound() -> N
     assert bound is not None
     jpegs = [c for c in plan.candidates if c.codec and c.codec.name == "jpeg"]
     within = [c for c in jpegs if c.choose_drop.value <= bound]
+    assert all(c.choose.n == plan.sets.choose for c in bars)
     assert min(within, key=lambda c: c.cost.latency_s) in bars
 
 

@@ -53,7 +53,8 @@ def test_the_map_in_the_page_is_the_planners(opened: Opened) -> None:
     grid = [list(BANDWIDTHS_BITS_PER_S[::2]), list(ROUND_TRIPS_S)]
     seen = set()
     for places, setting, constraints, objective in CASES:
-        at_new = [replace(c, cost=moved(c.cost, PLACES, places)) for c in plan.candidates]
+        whole = [c for c in plan.candidates if c.choose.n == plan.sets.choose]
+        at_new = [replace(c, cost=moved(c.cost, PLACES, places)) for c in whole]
         wanted = winners_map(
             at_new,
             constraints,
@@ -215,7 +216,7 @@ def test_the_theme_can_be_changed(usual: Any) -> None:
 
 
 def test_hostile_names_stay_text_everywhere(opened: Opened) -> None:
-    plan = make_plan(names=((EVIL, 64, 1e8, 0.7), ("<b>bold", 64, 1e8, 0.6)), title=EVIL, rates=2)
+    plan = make_plan(names=((EVIL, 64, 1e8, 0.7), ("!<b>bold", 64, 1e8, 0.6)), title=EVIL, rates=2)
     link = replace(plan.link, name=EVIL)
     page = opened(replace(plan, explanation=EVIL, task=EVIL, link=link))
     assert page.locator("h1").inner_text().startswith("</script><script>alert(1)")
@@ -226,6 +227,7 @@ def test_hostile_names_stay_text_everywhere(opened: Opened) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#cuts-chart .hoverlayer .hovertext")
     assert "<img" in page.locator("#cuts-chart .hoverlayer").text_content()
+    assert "!<b>bold: " in page.locator("#terms-chart").text_content()
 
 
 def test_a_plan_where_nothing_fits_says_so(opened: Opened) -> None:

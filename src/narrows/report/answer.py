@@ -71,7 +71,10 @@ def _loss(chosen: Candidate, plan: PlanRecord) -> list[str]:
 
 def _against_pictures(chosen: Candidate, plan: PlanRecord) -> list[str]:
     """How many times fewer bytes than the best picture codec that keeps the drop's bound."""
-    pictures = [c for c in plan.candidates if c.route is Route.IMAGE]
+    whole_n = {variant.name: variant.choose.n for variant in plan.variants}
+    pictures = [
+        c for c in plan.candidates if c.route is Route.IMAGE and c.choose.n == whole_n[c.variant]
+    ]
     if not pictures or chosen.route is not Route.SPLIT or not chosen.payload_bytes:
         return []
     name = "Against pictures"

@@ -24,6 +24,7 @@ class Curve:
         family: Key of its legend entry.
         cut: Index of the cut; None for what is sent instead of a feature.
         device_macs: What the device computes.
+        whole_n: Examples of the whole choose set; a point with fewer was screened out.
         candidates: The points.
     """
 
@@ -31,6 +32,7 @@ class Curve:
     family: str
     cut: int | None
     device_macs: int
+    whole_n: int
     candidates: tuple[Candidate, ...]
 
 
@@ -73,6 +75,7 @@ def curves(network: Network) -> tuple[Curve, ...]:
                 family=family_of(points[0]).key,
                 cut=cut,
                 device_macs=points[0].cost.device_macs,
+                whole_n=network.variant.choose.n,
                 candidates=tuple(points),
             )
         )
@@ -109,10 +112,17 @@ def bytes_at_drop(points: Sequence[tuple[float, float]], drop: float) -> tuple[f
 
 
 def need(options: Sequence[Curve], drop: float) -> Need | None:
-    """The fewest bytes any of some curves gets by with; None when none holds the loss."""
+    """The fewest bytes any of some curves gets by with; None when none holds the loss.
+
+    A rate that was screened out on a part of the examples counts only where it fails.
+    """
     found = []
     for curve in options:
-        points = [(c.payload_bytes, c.choose_drop.value) for c in curve.candidates]
+        points = [
+            (c.payload_bytes, c.choose_drop.value)
+            for c in curve.candidates
+            if c.choose.n == curve.whole_n or c.choose_drop.value > drop
+        ]
         if (answer := bytes_at_drop(points, drop)) is not None:
             size_bytes, is_bound = answer
             made = {"codec": curve.codec, "family": curve.family}

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 WHOLE_FAMILIES = (*PICTURE_FAMILIES, "raw")
 COLUMNS = 3
 MOST_TOGETHER = 2
-NOTE = "Every line is one cut at several rates. Pictures leave the device nothing to compute."
+NOTE = (
+    "Every line is one cut at several rates. Pictures leave the device nothing to compute. "
+    "Hollow: screened out on a part of the examples."
+)
 
 
 def level(candidate: Candidate, network: Network) -> float:
@@ -51,11 +54,10 @@ def draw_rates(scene: Scene, theme: Theme) -> Figure | None:
     figure, grid = canvas(*size, rows, columns, sharex=True, sharey=True)
     axes = list(grid.flat)
     most = max(millions(network.variant.total_macs) for network in scene.networks) or 1.0
-    shown: Any = None
     for axis, panel in zip(axes, panels, strict=False):
         for network, found, mark in panel.networks:
             drawing = (network, found, mark, panel.families)
-            shown = _draw_panel(axis, drawing, most, scene, theme) or shown
+            _draw_panel(axis, drawing, most, scene, theme)
         axis.set_title(short(panel.title, 40))
         axis.set_xlabel("payload bytes (mean)")
         axis.xaxis.set_tick_params(labelbottom=True)
@@ -64,7 +66,9 @@ def draw_rates(scene: Scene, theme: Theme) -> Figure | None:
     _limits(axes[0], scene, every)
     for row in grid:
         row[0].set_ylabel(scene.metric)
-    figure.colorbar(shown, ax=axes, label="device MACs (millions)", pad=0.02, aspect=34)
+    figure.colorbar(
+        theme.depth_scale(most), ax=axes, label="device MACs (millions)", pad=0.02, aspect=34
+    )
     heading(figure, "Every cut with a codec, beside the picture sent whole", scene, theme, NOTE)
     key_below(figure, _handles(scene, every, theme, by_mark=len(panels[0].networks) > 1), 4)
     return figure
@@ -105,22 +109,33 @@ def _draw_panel(
     theme: Theme,
 ) -> Any:
     network, found, mark, families = drawing
-    factor, shown = 100 if scene.is_share else 1, None
+    factor = 100 if scene.is_share else 1
     for curve in found:
         x = [c.payload_bytes for c in curve.candidates]
         y = [factor * level(c, network) for c in curve.candidates]
         kind = FAMILIES[curve.family]
+        tint = (
+            theme.of(kind) if curve.cut is None else theme.depth()(curve.device_macs / 1e6 / most)
+        )
         if curve.family in WHOLE_FAMILIES:
-            style: Style = {"linestyle": kind.dash, "marker": kind.mark, "markersize": 4.5}
-            panel.plot(x, y, color=theme.of(kind), linewidth=1.4, **style)
+            panel.plot(x, y, color=tint, linewidth=1.4, linestyle=kind.dash, zorder=2)
+            _dots(panel, curve, (x, y), tint, theme, marker=kind.mark, s=22)
         elif curve.family in families:
-            tint = theme.depth()(millions(curve.device_macs) / most)
             panel.plot(x, y, color=tint, linewidth=0.9, linestyle=kind.dash, zorder=2)
-            dots: Style = {"cmap": theme.depth(), "vmin": 0, "vmax": most, "s": 13, "zorder": 3}
-            macs = [millions(curve.device_macs)] * len(x)
-            shown = panel.scatter(x, y, c=macs, marker=mark, **dots)
+            _dots(panel, curve, (x, y), tint, theme, marker=mark, s=13)
             _star(panel, curve, network, scene, theme)
-    return shown
+
+
+def _dots(
+    panel: Axes,
+    curve: Curve,
+    places: tuple[Sequence[float], Sequence[float]],
+    tint: Any,
+    theme: Theme,
+    **style: Any,
+) -> None:
+    fills = [tint if c.choose.n == curve.whole_n else theme.page for c in curve.candidates]
+    panel.scatter(*places, c=fills, edgecolors=[tint], linewidths=0.8, zorder=3, **style)
 
 
 def _star(panel: Axes, curve: Curve, network: Network, scene: Scene, theme: Theme) -> None:

@@ -27,7 +27,9 @@ def pick_bars(plan: PlanRecord, most: int = MOST_BARS) -> tuple[Candidate, ...]:
     Always the recommended one, and of each route and picture format the fastest that keeps the
     plan's bound on the loss; then members of the frontier, evenly spaced in latency, up to `most`.
     """
-    useful = [c for c in plan.candidates if c.choose_drop.value <= useful_drop(plan)]
+    whole_n = {variant.name: variant.choose.n for variant in plan.variants}
+    whole = [c for c in plan.candidates if c.choose.n == whole_n[c.variant]]
+    useful = [c for c in whole if c.choose_drop.value <= useful_drop(plan)]
     bound = plan.constraints.max_drop
     tight = [c for c in useful if bound is None or c.choose_drop.value <= bound]
     best: dict[str, Candidate] = {}

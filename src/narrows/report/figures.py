@@ -18,6 +18,7 @@ from narrows.units import bytes_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -46,6 +47,13 @@ class Theme:
 
         stops = DEPTH_DARK if self.dark else DEPTH_LIGHT
         return LinearSegmentedColormap.from_list("depth", stops)
+
+    def depth_scale(self, most: float) -> ScalarMappable:
+        """The scale of depth from 0 to `most`, for a colour bar."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        return ScalarMappable(Normalize(0, most), self.depth())
 
 
 LIGHT = Theme(dark=False, page="#ffffff", ink="#16202b", soft="#55616e", line="#dde2e8")

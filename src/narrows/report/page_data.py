@@ -189,6 +189,7 @@ def _row(scene: Scene, plan: PlanRecord, candidate: Candidate, place: int, order
         "payload_bytes": candidate.payload_bytes,
         "payload_bytes_p95": candidate.payload_bytes_p95,
         "n": score.n,
+        "whole": network.is_whole(candidate),
         "accuracy": score.accuracy,
         "agreement": score.agreement,
         "drop": drop.value,

@@ -49,6 +49,13 @@ class Network:
         """Bytes of the input, uncompressed: those of cut 0."""
         return self.variant.cuts[0].size_bytes if self.variant.cuts else 0
 
+    def is_whole(self, candidate: Candidate) -> bool:
+        """Whether a candidate was judged on the whole choose set, not screened out on a part.
+
+        The planner chooses only among these: a part is too few to tell a loss.
+        """
+        return candidate.choose.n == self.variant.choose.n
+
     def cut(self, index: int) -> CutRow | None:
         """The cut of this index, or None."""
         return next((cut for cut in self.variant.cuts if cut.index == index), None)

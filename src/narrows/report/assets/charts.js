@@ -139,7 +139,7 @@ function drawRates(state) {
       type: "scatter", mode: "lines+markers", x: points.map((row) => row.payload_bytes), y: level, hoverinfo: "text",
       hovertext: points.map((row) => rowHover(row, network)),
       line: { color: colour, width: curve.cut === null ? 2.2 : 1.4, dash: PLOTLY_DASHES[family.dash] },
-      marker: { color: colour, symbol: family.symbol, size: curve.cut === null ? 8 : 6.5, line: { width: 0.6, color: ink("card") } },
+      marker: { color: colour, symbol: points.map((row) => family.symbol + (row.whole ? "" : "-open")), size: curve.cut === null ? 8 : 6.5 },
     });
   }
   const best = chosen !== null && rows[chosen].network === state.ratesNetwork ? rows[chosen] : null;

@@ -42,10 +42,11 @@ function energy(cost, waiting, places) {
   return computing + idle * waiting + radio;
 }
 
-// Bounds that hang on device and link, and those that do not.
+// Bounds that the link has no part in, and those it has. A row that was screened out on a part of the examples fits none:
+// the planner does not choose it either.
 function keepsFixed(row, bounds, places) {
   const memory = [bounds.max_device_memory_bytes, places.device.memory_bytes].filter((bound) => bound !== null);
-  return atLeast(row.accuracy, bounds.min_accuracy) && atMost(row.drop, bounds.max_drop)
+  return row.whole && atLeast(row.accuracy, bounds.min_accuracy) && atMost(row.drop, bounds.max_drop)
     && atLeast(row.agreement, bounds.min_agreement) && atMost(row.payload_bytes, bounds.max_payload_bytes)
     && atMost(row.device_macs, bounds.max_device_macs) && memory.every((bound) => atMost(row.device_memory_bytes, bound));
 }

@@ -11,7 +11,7 @@ function tableColumns(plan) {
     { key: "drop", label: "drop [95 %]", value: (row) => row.drop, show: (row) => dropInterval(row, plan) },
     { key: "macs", label: "device MACs", value: (row) => row.device_macs, show: (row) => percentText(row.device_macs / (DATA.networks[row.network].total_macs || 1)) },
     { key: "accuracy", label: metric, value: (row) => row.accuracy, show: (row) => metricText(row.accuracy, plan.share) },
-    { key: "n", label: "n", value: (row) => row.n, show: (row) => String(row.n) },
+    { key: "n", label: "n", value: (row) => row.n, show: (row) => (row.whole ? String(row.n) : `${row.n} of ${plan.n}`) },
     { key: "agreement", label: "agreement", value: (row) => row.agreement ?? -1, show: (row) => (row.agreement === null ? "–" : percentText(row.agreement)) },
     { key: "reported", label: "report set: drop", value: (row) => (row.report ? row.report.drop : Infinity), show: (row) => reportText(row, plan) },
     { key: "p95", label: "95th percentile", value: (row) => row.payload_bytes_p95, show: (row) => (row.route === "local" ? "–" : bytesText(row.payload_bytes_p95)) },
