@@ -1,5 +1,6 @@
 import handmade
 import numpy as np
+import onnx
 import pytest
 
 from narrows.graph import load, node_costs, total_macs, unknown_operators
@@ -63,6 +64,19 @@ def test_folded_batch_counts_one_sample():
 def test_rules(op, inputs, output, attributes, macs):
     call = Call(attributes=attributes, inputs=tuple(inputs), outputs=(output,))
     assert rule_for(op, "")(call) == macs
+
+
+def test_attention_of_microsoft_makes_its_own_queries_keys_and_values():
+    proto = handmade.build(
+        "g (float[N, 5, 8] x) => (float[] y) "
+        "{y = com.microsoft.Attention <num_heads = 2> (x, w, b)}",
+        w=(8, 24),
+        b=(24,),
+    )
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    (cost,) = node_costs(load(proto))
+    assert cost.macs == 5 * 8 * 24 + 2 * 5 * 5 * 8
+    assert cost.rule_known
 
 
 def test_einsum_rule_counts_what_numpy_multiplies():

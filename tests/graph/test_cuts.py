@@ -127,6 +127,12 @@ def test_find_takes_index_or_name_and_names_the_nearest():
         find(cuts, "ee")
 
 
+def test_find_takes_names_that_are_numbers():
+    proto = handmade.build("g (float[N, 4] x) => (float[N, 4] y) {t = Relu(x) y = Exp(t)}")
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "495"
+    assert find(find_cuts(load(proto)), "495").index == 1
+
+
 @st.composite
 def graphs(draw):
     """Random graphs of increasing functions, so that nothing cancels.

@@ -70,6 +70,17 @@ def test_open_axes_need_the_shape_of_a_sample():
         load(proto, input_shape=(4, 0))
 
 
+def test_shape_of_a_sample_must_agree_with_the_model():
+    proto = handmade.build("g (float[N, 3, 8, W] x) => (float[] y) {y = Relu(x)}")
+    assert load(proto, input_shape=(3, 8, 5)).input.at(2) == (2, 3, 8, 5)
+    with pytest.raises(ModelError, match=r"\[0, 3, 8, 0\] \(0: open\); a sample \(3, 9, 5\)"):
+        load(proto, input_shape=(3, 9, 5))
+    series = handmade.build("g (float[1, T, 6] x) => (float[] y) {y = Relu(x)}")
+    assert load(series).input.batch_axis == 1
+    model = load(series, input_shape=(20, 6))
+    assert (model.input.batch_axis, model.input.shape) == (0, (20, 6))
+
+
 def test_fixed_batch_is_opened_where_reshapes_hold_it():
     fixed = handmade.build(
         """g (float[1, 3, 8, 8] x) => (float[1, 5] y) {
@@ -101,6 +112,13 @@ def test_fixed_batch_that_cannot_be_opened_says_so():
     mixing = "g (float[1, 4] x) => (float[1, 4] y) {m = ReduceMax<axes = [0]>(x) y = Sub(x, m)}"
     with pytest.raises(ModelError, match="mixes the samples"):
         load(handmade.build(mixing))
+    with pytest.raises(ModelError, match="mixes the samples"):
+        load(handmade.build(mixing.replace("float", "int32")))
+    # Opened, the Reshape keeps the six rows, and what follows sums over other numbers.
+    turned = """g (float[1, 6] x) => (float[1, 6] y) {
+    t = Transpose<perm = [1, 0]>(x) r = Reshape(t, row) y = ReduceMean<axes = [0]>(r)}"""
+    with pytest.raises(ModelError, match="other answers"):
+        load(handmade.build(turned, row=np.array([1, -1])))
 
 
 def test_functions_constants_and_dead_nodes_are_resolved():
@@ -162,6 +180,16 @@ def test_output_that_cannot_be_answered_per_sample():
         load(handmade.build("g (float[N, 3] x) => (int64[2] y) {y = Shape(x)}"))
 
 
+def test_text_is_no_output():
+    text = """g (float[N, 3] x) => (string[N] l, float[N, 3] y) {
+    y = Tanh(x) a = ArgMax<axis = 1, keepdims = 0>(y)
+    l = ai.onnx.ml.LabelEncoder<keys_int64s = [0, 1, 2], values_strings = ["a", "b", "c"]>(a)}"""
+    proto = handmade.build(text)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    with pytest.raises(ModelError, match="output 'l' holds text"):
+        load(proto)
+
+
 def test_value_whose_shape_depends_on_numbers_is_refused_as_a_cut():
     text = """g (float[N, 3] x) => (float[N, 3] y) {
     i = NonZero(x)
@@ -184,3 +212,6 @@ def test_runtime_failures_are_model_errors():
         session(proto)
     with pytest.raises(ModelError, match="does not take the model"):
         session(b"rubbish")
+    for source in (b"\x00rubbish", "none.onnx"):
+        with pytest.raises(ModelError, match="cannot be read"):
+            session(source, outputs=["y"])

@@ -83,6 +83,17 @@ def test_wrong_tail_is_caught():
         check_equal(model, find_cuts(model)[3], handmade.samples(model), whole=whole)
 
 
+def test_second_output_that_is_not_a_number_is_caught():
+    text = "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) {a = Tanh(x) y = Exp(a) z = Erf(a)}"
+    model = load(handmade.build(text))
+    x, cut = handmade.samples(model), find(find_cuts(model), "a")
+    whole = run(session(model.proto), {"x": x})
+    assert check_equal(model, cut, x, optimise=True, whole=whole).error <= 1e-5
+    whole[1] = np.full_like(whole[1], np.nan)
+    with pytest.raises(CutError, match="differ from the whole by nan"):
+        check_equal(model, cut, x, optimise=True, whole=whole)
+
+
 def test_constant_output_proves_nothing():
     model = load(handmade.sequential())
     same = np.repeat(handmade.samples(model, 1), 3, axis=0)

@@ -78,6 +78,13 @@ def _attention(call: Call) -> int:
     return math.prod(q) * k[-2] + int(q[0] * q[1] * k[-2] * v[-1] * heads)
 
 
+def _packed_attention(call: Call) -> int:
+    """com.microsoft's: one weight (inputs, 3 * width) makes queries, keys and values."""
+    x, weight = call.inputs[:2]
+    tokens = x[0] * x[1]
+    return tokens * math.prod(weight) + 2 * tokens * x[1] * (weight[1] // 3)
+
+
 def _per_element(count: int) -> Rule:
     return lambda call: count * math.prod(call.outputs[0])
 
@@ -120,6 +127,9 @@ MAC_RULES: Mapping[str, Rule] = {
     "LRN": _local_response,
 }
 
+_MICROSOFT_RULES: Mapping[str, Rule] = {"Attention": _packed_attention}
+"""Operators of com.microsoft that are not what ONNX calls by the same name."""
+
 _NO_MACS = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BiasGelu BitShift
     BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu CenterCropPad Clip Col2Im
@@ -154,4 +164,6 @@ def rule_for(op_type: str, domain: str) -> Rule | None:
     """
     if domain not in DOMAINS:
         return None
+    if domain == "com.microsoft" and op_type in _MICROSOFT_RULES:
+        return _MICROSOFT_RULES[op_type]
     return MAC_RULES.get(op_type) or (_per_element(0) if op_type in NO_MACS else None)

@@ -121,6 +121,8 @@ def find_cuts(model: Model) -> Cuts:
 def find(cuts: Cuts, text: str | int) -> Cut:
     """The cut with this index (negative counts from the end) or this tensor name.
 
+    A number that is an index means the cut, also where a tensor is called so.
+
     Raises:
         CutError: There is none; the message says why and names the nearest.
     """
@@ -128,10 +130,8 @@ def find(cuts: Cuts, text: str | int) -> Cut:
         index = int(text)
     except ValueError:
         index = None
-    if index is not None:
-        if -len(cuts) <= index < len(cuts):
-            return cuts[index]
-        raise CutError(f"no cut {index}: the model has cuts 0 (input) to {len(cuts) - 1} (output)")
+    if index is not None and -len(cuts) <= index < len(cuts):
+        return cuts[index]
     for cut in cuts:
         if cut.tensor == text:
             return cut
@@ -139,6 +139,8 @@ def find(cuts: Cuts, text: str | int) -> Cut:
         if place.tensor == text:
             near = ", ".join(f"{c.index} {c.tensor!r}" for c in cuts.cuts[place.after :][:2])
             raise CutError(f"cannot cut at {text!r}: {place.reason}. Nearest cuts: {near}")
+    if index is not None:
+        raise CutError(f"no cut {index}: the model has cuts 0 (input) to {len(cuts) - 1} (output)")
     names = [cut.tensor for cut in cuts] + [place.tensor for place in cuts.refused]
     close = difflib.get_close_matches(str(text), names, n=3, cutoff=0.3) or names[:3]
     raise CutError(f"no tensor {text!r} in the model. Similar: {', '.join(map(repr, close))}")

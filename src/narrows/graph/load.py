@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from narrows.errors import ModelError
 from narrows.graph import checks
-from narrows.graph.batch import check_apart, open_batch, open_reshapes
+from narrows.graph.batch import answers, check_opened, open_batch, open_reshapes
 from narrows.graph.flow import Flow, needed, reads_of, trace
 from narrows.graph.ort import session
 from narrows.graph.probe import TensorInfo, declare, probe
@@ -63,7 +63,8 @@ def load(
 
     Args:
         source: Path of an ONNX file, or a model in memory (not changed).
-        input_shape: Shape of one sample, where the model leaves more axes open than the batch.
+        input_shape: Shape of one sample, where the model leaves more axes open than the batch. It
+            must agree with what the model declares.
 
     Raises:
         ModelError: The model cannot be read, has not exactly one data input, holds weights that are
@@ -89,6 +90,7 @@ def load(
     _constants_to_initializers(proto.graph)
     given, fixed_batch = open_batch(proto, input_shape, where)
     if fixed_batch is not None:
+        before = answers(proto, given, fixed_batch)
         open_reshapes(proto.graph, fixed_batch)
     _prune(proto.graph)
     flow = trace(proto.graph)
@@ -99,7 +101,7 @@ def load(
     _check_outputs(flow, tensors, where)
     _declare_all(proto.graph, tensors)
     if fixed_batch is not None:
-        check_apart(proto, given, where)
+        check_opened(proto, given, where, before, fixed_batch)
     return Model(
         proto=proto,
         input=given,
@@ -149,6 +151,8 @@ def _check_outputs(flow: Flow, tensors: Mapping[str, TensorInfo], where: str) ->
     for name in flow.outputs:
         if name not in tensors:
             raise ModelError(f"{where}: output {name!r} is a constant or not an array: drop it")
+        if np.dtype(tensors[name].dtype).kind == "O":
+            raise ModelError(f"{where}: output {name!r} holds text, not numbers: drop it")
         if name in flow.data and tensors[name].batch_axis is None:
             raise ModelError(
                 f"{where}: output {name!r} has the shape {tensors[name].at(2)} for two samples; "

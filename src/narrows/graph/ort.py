@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from narrows.errors import ModelError
@@ -127,8 +128,11 @@ def copy_weights(source: onnx.ModelProto, target: onnx.ModelProto) -> None:
 def _proto(source: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
     if isinstance(source, onnx.ModelProto):
         return source
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    return onnx.ModelProto.FromString(data)
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        return onnx.ModelProto.FromString(data)
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"the model cannot be read: {_message(error)}") from None
 
 
 def _serialise(proto: onnx.ModelProto) -> bytes:

@@ -117,7 +117,8 @@ def check_equal(
     exact = all(
         a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(whole, found, strict=True)
     )
-    error = max(_error(a, b) for a, b in zip(whole, found, strict=True))
+    # NumPy's maximum, unlike Python's, is NaN if one of them is.
+    error = float(np.max([_error(a, b) for a, b in zip(whole, found, strict=True)]))
     if not exact and (not optimise or not error <= tolerance):
         raise CutError(
             f"split at {cut.tensor!r}, head and tail differ from the whole by {error:.2g} of the "
