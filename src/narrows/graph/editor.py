@@ -13,7 +13,7 @@ from narrows.errors import ModelError
 
 PREFIX = "narrows/"
 _OLDEST_OPSET = 11
-_AXES_ARE_INPUTS = 18
+_AXES_ARE_INPUTS = 13  # of ReduceSum
 
 
 @final
@@ -93,12 +93,18 @@ class GraphEditor:
         """Axes in another order; nothing is added where they are in order already."""
         return x if order == tuple(sorted(order)) else self.add("Transpose", x, perm=order)
 
-    def reduce_l1(self, x: str, axes: range, name: str) -> None:
-        """Sum of magnitudes over axes, which an operator set takes in one of two ways."""
+    def clip(self, x: str, most: NDArray[Any]) -> str:
+        """To -most … most; the operator Clip takes scalars only, and is faster than the two."""
+        if not most.ndim:
+            return self.add("Clip", x, self.floats(-most), self.floats(most))
+        return self.add("Max", self.add("Min", x, self.floats(most)), self.floats(-most))
+
+    def reduce_sum(self, x: str, axes: range, name: str) -> None:
+        """Sum over axes, which an operator set takes in one of two ways."""
         if self._opset >= _AXES_ARE_INPUTS:
-            self.add("ReduceL1", x, self.integers(list(axes)), name=name, keepdims=0)
+            self.add("ReduceSum", x, self.integers(list(axes)), name=name, keepdims=0)
         else:
-            self.add("ReduceL1", x, name=name, axes=list(axes), keepdims=0)
+            self.add("ReduceSum", x, name=name, axes=list(axes), keepdims=0)
 
     def finish(
         self,

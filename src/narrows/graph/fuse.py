@@ -1,7 +1,7 @@
 """Put a fitted transform and quantizer into the two halves of a model.
 
     head: … ─► feature ─► transform ─► dead-zone rounding ─► symbols (int32)
-                              └──────► ReduceL1 ───────────► check
+                              └──────► sum of magnitudes ──► check
     tail: symbols ─► inverse transform ─► feature ─► …
 
 A basis for blocks of b × b positions is a convolution with kernel and stride b; step, mean, gain
@@ -28,6 +28,7 @@ from narrows.graph.lower import Steps, klt_backward, klt_forward, pca_backward, 
 
 SYMBOLS = "symbols"
 CHECK = "check"
+_STEEP = np.array(1e6)
 
 _Lowering = Callable[[GraphEditor, str, Geometry, Table, Steps], str]
 _LOWERINGS: dict[type, tuple[_Lowering, _Lowering]] = {
@@ -61,13 +62,12 @@ def fuse_head(head: onnx.ModelProto, cut: Cut, codec: FittedCodec) -> onnx.Model
     steps = _steps(codec)
     forward, _ = _LOWERINGS[type(codec.codec.transform)]
     x = forward(graph, x, tiles, codec.transform_table, steps)
-    # trunc(x + sign(x) (1 - threshold)) is sign(x) floor(|x| + 1 - threshold) in fewer operators.
-    up = graph.floats(_beside(np.float32(1) - codec.quantizer_table["threshold"], axes))
-    raised = graph.add("Add", x, graph.add("Mul", graph.add("Sign", x), up))
-    least, most = (graph.floats(np.array(end)) for end in (-LARGEST_SYMBOL, LARGEST_SYMBOL))
-    raised = graph.add("Clip", raised, least, most)
+    # trunc(x + clip(1e6 x, -up, up)) is sign(x) floor(|x| + up), without the slow operator Sign.
+    up = np.float32(1) - codec.quantizer_table["threshold"]
+    signed = graph.clip(graph.add("Mul", x, graph.floats(_STEEP)), _beside(up, axes))
+    raised = graph.clip(graph.add("Add", x, signed), np.array(LARGEST_SYMBOL))
     graph.add("Cast", raised, name=SYMBOLS, to=TensorProto.INT32)
-    graph.reduce_l1(x, range(1, axes + 2), CHECK)
+    graph.reduce_sum(graph.add("Abs", x), range(1, axes + 2), CHECK)
     check = helper.make_tensor_value_info(CHECK, TensorProto.FLOAT, ["batch"])
     return graph.finish(outputs=[_symbols(len(steps), tiles), check])
 
