@@ -336,3 +336,34 @@ def test_metrics_equal_scikit_learn_s() -> None:
 def test_a_metric_that_fails_says_with_what() -> None:
     with pytest.raises(TaskError, match=r"metric 'rmse' failed on outputs \(2, 3\)"):
         METRICS["rmse"](np.zeros((2, 3)), np.zeros(2))
+
+
+def test_a_digest_is_of_content_labels_and_order_and_not_of_paths(tmp_path: Path) -> None:
+    files = [save(tmp_path / "a" / f"{number}.png", number) for number in range(3)]
+    moved = [save(tmp_path / "b" / f"other-{number}.png", number) for number in range(3)]
+    labels = np.array([0, 1, 2])
+    first = Split(sources=files, labels=labels).digest()
+    assert Split(sources=moved, labels=labels).digest() == first
+    assert Split(sources=files, labels=labels[::-1]).digest() != first
+    assert Split(sources=files[::-1], labels=labels).digest() != first
+    save(files[1], 99)
+    assert Split(sources=files, labels=labels).digest() != first
+
+
+def test_a_digest_tells_arrays_apart_by_type_and_shape() -> None:
+    zeros = np.zeros((2, 4, 3), np.float32)
+    labels = np.arange(2)
+    alike = [zeros, zeros.reshape(2, 3, 4), zeros.view(np.int32)]
+    assert len({Split(sources=x, labels=labels).digest() for x in alike}) == 3
+    same = Split(sources=np.asfortranarray(zeros), labels=labels).digest()
+    assert same == Split(sources=zeros, labels=labels).digest()
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
+    kept, gone = save(tmp_path / "kept.png", 1), tmp_path / "gone.png"
+    sets = {"fit": [kept], "choose": [gone]}
+    splits = {n: Split(sources=s, labels=np.zeros(1, np.int64)) for n, s in sets.items()}
+    with pytest.raises(TaskError, match=r"cannot read the sample .*gone\.png: No such file"):
+        check_disjoint(splits)
+    with pytest.raises(TaskError, match=r"gone\.png"):
+        splits["choose"].digest()

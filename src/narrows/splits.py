@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from narrows.contents import digest, file_size
 from narrows.errors import TaskError
 
 PICTURE_SUFFIXES: Final = frozenset(
@@ -84,6 +85,21 @@ class Split:
         sources = self.sources
         taken = sources[places] if isinstance(sources, np.ndarray) else [sources[i] for i in places]
         return Split(sources=taken, labels=self.labels[places])
+
+    def digest(self) -> str:
+        """Of the samples' content, their labels and their order; not of where files lie.
+
+        Raises:
+            TaskError: A file cannot be read.
+        """
+        found = hashlib.blake2b(digest_size=16)
+        found.update(f"{self.labels.dtype.str} {self.labels.shape}".encode())
+        found.update(np.ascontiguousarray(self.labels).tobytes())
+        for source in self.sources:
+            if not isinstance(source, Path):
+                found.update(f"{source.dtype.str} {source.shape}".encode())
+            found.update(digest(source))
+        return found.hexdigest()
 
 
 def read_split(path: Path, *, root: Path | None, names: Sequence[str] | None) -> Split:
@@ -180,17 +196,13 @@ def _keys(splits: Mapping[str, Split]) -> Iterator[tuple[str, object, object]]:
     for name, split in splits.items():
         for index, source in enumerate(split.sources):
             if isinstance(source, Path):
-                by_size[source.stat().st_size].append((name, source))
+                by_size[file_size(source)].append((name, source))
             else:
-                yield name, f"number {index}", _digest(np.ascontiguousarray(source).tobytes())
+                yield name, f"number {index}", digest(source)
     for same_size in by_size.values():
         if len({name for name, _ in same_size}) > 1:
             for name, path in same_size:
-                yield name, path, _digest(path.read_bytes())
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+                yield name, path, digest(path)
 
 
 def _read_table(path: Path, root: Path, names: Sequence[str] | None) -> Split:

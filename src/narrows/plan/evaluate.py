@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
+from narrows import __version__
 from narrows.config import to_dict, write_json
 from narrows.errors import NothingFits, PlanError
 from narrows.measure.environment import environment
@@ -215,9 +218,11 @@ def _check_names(variants: Sequence[Variant]) -> None:
 
 
 def _key(variants: Sequence[Variant], settings: Settings) -> Mapping[str, Any]:
-    """Everything that a kept result depends on."""
+    """Everything that a kept result depends on, the data themselves included."""
     return {
+        "versions": [__version__, onnxruntime.__version__],
         "settings": settings,
+        "data": {name: split.digest() for name, split in variants[0].task.sets.items()},
         "variants": [
             {
                 "name": v.name,
