@@ -92,7 +92,7 @@ class Reference:
     """One small network, timed now and then to see how fast the machine is."""
 
     def __init__(self) -> None:
-        model = load(probe_networks(1, seed=77)[0])
+        model = load(next(probe_networks(1, seed=77)))
         self.running = session(model.proto)
         self.feeds = {model.input.name: example_input(model)}
         self.profile_s = float("nan")

@@ -10,11 +10,14 @@ import pytest
 from narrows.config import from_dict, to_dict
 from narrows.errors import MeasureError
 from narrows.graph.cost import node_costs
+from narrows.graph.cost_rules import MAC_RULES
 from narrows.graph.load import load
 from narrows.measure import fitting
 from narrows.measure.environment import environment
 from narrows.measure.fitting import Timed, fitted, profile_device, time_network
-from narrows.measure.kernels import FEATURES, Kernel, kernels
+from narrows.measure.fusion import CONVOLUTIONS, PRODUCTS
+from narrows.measure.graph_builder import Builder
+from narrows.measure.kernels import _KIND_OF, FEATURES, Kernel, kernels
 from narrows.measure.operators import OperatorTime
 from narrows.measure.probes import probe_networks
 from narrows.measure.profiling import (
@@ -148,6 +151,33 @@ def test_a_kind_never_timed_borrows_from_its_neighbour() -> None:
     assert without.kernel_s(asked) == rates.kernel_s(near)
     with pytest.raises(MeasureError, match="softmax"):
         dataclasses.replace(rates, kernels=()).kernel_s(asked)
+
+
+def test_every_operator_with_macs_has_a_kind_that_knows_them() -> None:
+    """Element-wise kernels have no MACs, so their rates say nothing of an operator that has."""
+    without = [op for op in MAC_RULES if op not in CONVOLUTIONS | PRODUCTS and op not in _KIND_OF]
+    assert without == []
+
+
+@pytest.mark.parametrize("kind", ["conv-dense-int8", "conv-depthwise-int8", "conv-transposed"])
+def test_plain_convolutions_stand_in_where_there_are_no_blocked_ones(kind: str) -> None:
+    rates = invented_rates()
+    dense = next(k for k in rates.kernels if k.kind == "conv-dense")
+    plain = dataclasses.replace(dense, kind="conv-dense-plain")
+    features = tuple(1.0 for _ in FEATURES)
+    asked = Kernel(kind=kind, nodes=(0,), features=features)
+    found = dataclasses.replace(rates, kernels=(plain,)).kernel_s(asked)
+    near = Kernel(kind="conv-dense", nodes=(0,), features=features)
+    assert found == rates.kernel_s(near) > 0
+
+
+def test_a_transposed_convolution_costs_its_macs() -> None:
+    graph = Builder(shape=(16, 14, 14), rng=np.random.default_rng(0))
+    weight = graph.weight(16, 16, 2, 2)
+    made = graph.op("ConvTranspose", "x", weight, kernel_shape=[2, 2], strides=[2, 2])
+    (kernel,) = kernels(node_costs(load(graph.model(made, rank=4))), lanes=0)
+    assert kernel.kind == "conv-transposed"
+    assert kernel.features[FEATURES.index("mac")] == 16 * 14 * 14 * 16 * 4
 
 
 def test_profiling_stops_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:

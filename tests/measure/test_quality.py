@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,15 @@ def test_divergence_of_probabilities_is_that_of_their_logits():
     logits = [generator.normal(size=(30, 7)) * 3 for _ in range(2)]
     shares = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in logits]
     np.testing.assert_allclose(divergences(*shares), divergences(*logits), rtol=1e-6)
+
+
+def test_a_reference_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(MeasureError, match="reference outputs of 1 of 3 samples are not finite"):
+        judged(np.eye(3), np.arange(3), np.diag([1, np.inf, 1]))
+
+
+@pytest.mark.parametrize("bits", ["ff", "ff00ff", "gg00", "f"])
+def test_bits_that_are_not_those_of_the_samples_are_refused(bits: str) -> None:
+    right = judged(np.eye(9), np.arange(9))
+    with pytest.raises(MeasureError, match="the record is damaged"):
+        dataclasses.replace(right, correct_bits=bits)

@@ -8,7 +8,7 @@ import pytest
 
 from narrows.errors import MeasureError
 from narrows.measure.graph_builder import Builder
-from narrows.measure.memory import cold_start
+from narrows.measure.memory import cold_start, resident_bytes
 from narrows.measure.size import model_size
 
 
@@ -30,6 +30,15 @@ def test_parameters_and_bytes_are_counted_by_type() -> None:
     assert found.weight_bytes == 144
 
 
+def test_weights_in_constant_nodes_count() -> None:
+    proto = dense(8)
+    weight = proto.graph.initializer.pop()
+    node = onnx.helper.make_node("Constant", [], [weight.name], value=weight)
+    proto.graph.node.insert(0, node)
+    found = model_size(proto)
+    assert (found.parameters, found.weight_bytes) == (64, 256)
+
+
 def test_external_weights_count_in_the_file(tmp_path: Path) -> None:
     proto, path = dense(64), tmp_path / "model.onnx"
     onnx.save(proto, path, save_as_external_data=True, location="model.data", size_threshold=0)
@@ -41,9 +50,18 @@ def test_external_weights_count_in_the_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.onnx").write_text("not a model at all")
-    for name in ("notes.onnx", "missing.onnx"):
+    unknown = dense(4)
+    unknown.graph.initializer[0].data_type = 99
+    (tmp_path / "unknown.onnx").write_bytes(unknown.SerializeToString())
+    for name in ("notes.onnx", "missing.onnx", "unknown.onnx"):
         with pytest.raises(MeasureError, match=name):
             model_size(tmp_path / name)
+
+
+def test_a_system_that_does_not_tell_its_memory() -> None:
+    assert resident_bytes("VmHWM") >= resident_bytes() > 0
+    with pytest.raises(MeasureError, match="no VmNothing"):
+        resident_bytes("VmNothing")
 
 
 def test_peak_memory_holds_the_weights() -> None:

@@ -14,7 +14,10 @@ from typing import final
 from narrows.graph.cost import NodeCost
 
 CONVOLUTIONS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger"})
-PRODUCTS = frozenset({"Gemm", "MatMul", "FusedMatMul", "QLinearMatMul", "QGemm", "MatMulInteger"})
+PRODUCTS = frozenset(
+    {"Gemm", "MatMul", "FusedMatMul", "QLinearMatMul", "QGemm", "MatMulInteger"}
+    | {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+)
 CLIPPING = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu"})
 _FUSED_ACTIVATIONS = CLIPPING | {"Relu", "Sigmoid", "Tanh"}
 _GEMM_ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "LeakyRelu"})

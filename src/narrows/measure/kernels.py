@@ -53,11 +53,14 @@ _KINDS = {
     "GlobalAveragePool GlobalMaxPool ArgMax ArgMin TopK",
     "softmax": "Softmax LogSoftmax",
     "normalisation": "LayerNormalization BatchNormalization InstanceNormalization "
-    "RMSNormalization GroupNormalization SkipLayerNormalization LRN LpNormalization",
+    "RMSNormalization GroupNormalization GroupNorm SkipLayerNormalization LRN LpNormalization "
+    "SimplifiedLayerNormalization MeanVarianceNormalization",
     "copy": "Concat Split Slice Gather Pad Expand Tile Cast",
     "transpose": "Transpose DepthToSpace SpaceToDepth GatherElements",
     "resize": "Resize Upsample GridSample",
-    "recurrent": "LSTM GRU RNN",
+    "recurrent": "LSTM GRU RNN DynamicQuantizeLSTM",
+    "conv-transposed": "ConvTranspose DeformConv",
+    "product-data": "Einsum Attention",
     "quantize": "QuantizeLinear DequantizeLinear DynamicQuantizeLinear",
 }
 _KIND_OF = {op: kind for kind, operators in _KINDS.items() for op in operators.split()}

@@ -39,11 +39,6 @@ class ColdStart:
     first_s: float
 
     @property
-    def answer_s(self) -> float:
-        """From nothing to the first answer."""
-        return self.import_s + self.load_s + self.first_s
-
-    @property
     def model_bytes(self) -> int:
         """What the model added."""
         return self.peak_bytes - self.base_bytes
@@ -90,9 +85,11 @@ def resident_bytes(field: str = "VmRSS") -> int:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        msg = "memory cannot be measured: this system has no /proc/self/status"
-        raise MeasureError(msg) from None
+        status = ""
     found = [line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")]
+    if not found:
+        msg = f"memory cannot be measured: this system has no {field} in /proc/self/status"
+        raise MeasureError(msg)
     return int(found[0]) * 1024
 
 

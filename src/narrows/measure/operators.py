@@ -21,6 +21,7 @@ import onnx
 
 from narrows.errors import MeasureError
 from narrows.graph.load import Model, session
+from narrows.graph.ort import run
 
 _WARM_UP_RUNS = 2
 _REORDERS = ("ReorderInput", "ReorderOutput")
@@ -76,6 +77,7 @@ def operator_times(
         The kernels in execution order. The profiler itself costs some 5–12 %, between them.
 
     Raises:
+        ModelError: The model does not run.
         MeasureError: The profiler wrote nothing that can be read.
     """
     with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
@@ -88,7 +90,7 @@ def operator_times(
         )
         feeds = {model.input.name: example_input(model, seed=seed)}
         for _ in range(runs + _WARM_UP_RUNS):
-            running.run(None, feeds)
+            run(running, feeds)
         events = _events(Path(running.end_profiling()))
         optimised = onnx.load(place / "optimised.onnx", load_external_data=False)
     owners = trace_back(model.proto.graph, optimised.graph, [event.name for event in events])

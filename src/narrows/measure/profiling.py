@@ -40,6 +40,9 @@ _NEIGHBOUR = {
     "transcendental": "elementwise",
     "view": "elementwise",
 }
+_PLAIN_TOO = frozenset(
+    {"conv-first", "conv-dense", "conv-pointwise", "conv-depthwise", "conv-grouped"}
+)
 
 
 @final
@@ -152,4 +155,6 @@ def relatives(kind: str) -> list[str]:
         found.append(_NEIGHBOUR[found[-1]])
     if found[-1] != "conv-dense" and found[-1].startswith("conv-"):
         found.append("conv-dense")
-    return found
+    # Where the runtime has no blocked layout, all its convolutions on maps are plain ones.
+    plain = [f"{name}-plain" for name in found if name in _PLAIN_TOO]
+    return found + [name for name in plain if name not in found]

@@ -54,6 +54,16 @@ class QualityRecord:
     metric: float | None = None
     correct_bits: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse bits that are not those of n samples."""
+        digits = set(self.correct_bits) <= set("0123456789abcdef")
+        if not digits or len(self.correct_bits) not in (0, 2 * -(-self.n // 8)):
+            msg = (
+                f"correct_bits of {len(self.correct_bits)} characters are not those of {self.n}"
+                " samples: the record is damaged; judge the candidate again"
+            )
+            raise MeasureError(msg)
+
     @property
     def correct(self) -> NDArray[np.bool_]:
         """For each sample whether the answer was right; shape (n,), empty without classes."""
@@ -243,10 +253,12 @@ def _check_batch(outputs: Floats, labels: Labels, reference: Floats | None) -> N
             " give the outputs of both models for the same samples"
         )
         raise MeasureError(msg)
-    if not np.isfinite(outputs).all():
-        rows = np.flatnonzero(~np.isfinite(outputs).all(1))
+    for title, values in (("outputs", outputs), ("reference outputs", reference)):
+        if values is None or np.isfinite(values).all():
+            continue
+        rows = np.flatnonzero(~np.isfinite(values).all(1))
         msg = (
-            f"outputs of {len(rows)} of {len(outputs)} samples are not finite (first: {rows[0]}):"
+            f"{title} of {len(rows)} of {len(values)} samples are not finite (first: {rows[0]}):"
             " look at the model's weights and at the preprocessing"
         )
         raise MeasureError(msg)

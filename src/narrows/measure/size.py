@@ -53,23 +53,30 @@ def model_size(source: str | Path | onnx.ModelProto) -> ModelSize:
         proto = onnx.load(path, load_external_data=False)
         outside = {path.parent / name for name in _external_files(proto)}
         file_bytes = path.stat().st_size + sum(part.stat().st_size for part in outside)
+        return _weights(proto, file_bytes)
     except Exception as error:
         msg = f"cannot measure {path}: {error or type(error).__name__}: give an ONNX file"
         raise MeasureError(msg) from None
-    return _weights(proto, file_bytes)
 
 
 def _external_files(proto: onnx.ModelProto) -> set[str]:
     return {
         entry.value
-        for tensor in proto.graph.initializer
+        for tensor in _stored(proto)
         for entry in tensor.external_data
         if entry.key == "location"
     }
 
 
+def _stored(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Initializers, and the constants that some exporters make of weights."""
+    constants = (node for node in proto.graph.node if node.op_type == "Constant")
+    inside = [a.t for node in constants for a in node.attribute if a.HasField("t")]
+    return [*proto.graph.initializer, *inside]
+
+
 def _weights(proto: onnx.ModelProto, file_bytes: int) -> ModelSize:
-    tensors = proto.graph.initializer
+    tensors = _stored(proto)
     by_type: dict[str, int] = {}
     for tensor in tensors:
         title = onnx.TensorProto.DataType.Name(tensor.data_type)

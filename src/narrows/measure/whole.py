@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from narrows.errors import MeasureError
-from narrows.graph.cost import node_costs, unknown_operators
+from narrows.graph.cost import total_macs, unknown_operators
 from narrows.graph.load import Model, load, session
 from narrows.graph.ort import run
 from narrows.measure.latency import Schedule, compare
@@ -86,6 +86,7 @@ def measure_model(
     model = load(source)
     running = session(model.proto, threads=schedule.threads)
     feeds = {model.input.name: example_input(model)}
+    run(running, feeds)  # fails with a ModelError, where the bare call below would not
     rounds = compare(
         {"latency_s": lambda: running.run(None, feeds)},
         schedule=schedule,
@@ -98,7 +99,7 @@ def measure_model(
         model=name,
         latency=rounds.measurements["latency_s"],
         size=model_size(source),
-        macs=sum(cost.macs for cost in node_costs(model)),
+        macs=total_macs(model),
         unknown_operators=dict(unknown_operators(model)),
         cold=cold_start(model.proto, threads=schedule.threads),
         operators=kernels,
