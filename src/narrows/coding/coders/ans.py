@@ -65,7 +65,7 @@ class Ans(Coder):
         _checked(shape, table)
 
     def cost_bits(self, symbols: Symbols, table: Table) -> float:
-        """Cross-entropy of the symbols under the table: the least any coder of it can send."""
+        """Cross-entropy of the symbols under the table: on average, no coder of it sends less."""
         classes, counts = _checked(symbols.shape, table)
         codes, escaped = _codes(symbols.reshape(len(classes), -1))
         bits = 24 - np.log2(counts)

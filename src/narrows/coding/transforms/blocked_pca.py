@@ -262,6 +262,13 @@ class MomentMatcher:
         table: The transform's table, with gain 1 and offset 0.
 
     Feed it what `inverse` gives after quantization; `matched` is what to change in the table.
+
+    Example:
+        >>> moments = {"channel_mean": np.ones(1), "channel_variance": np.ones(1)}
+        >>> matcher = MomentMatcher(moments)
+        >>> matcher.add(np.array([[[1.0, 2.0]]], np.float32))
+        >>> {name: array.tolist() for name, array in matcher.matched().items()}
+        {'gain': [2.0], 'offset': [-2.0]}
     """
 
     __slots__ = ("_count", "_second", "_sum", "_table")
