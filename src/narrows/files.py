@@ -45,6 +45,7 @@ def storage_error(path: str | Path, error: OSError, size_bytes: int | None = Non
         errno.EROFS: "the disk is read-only: choose another folder",
         errno.ENOENT: "its folder does not exist: make it first",
         errno.ENOTDIR: "its folder is a file: choose another folder",
+        errno.EEXIST: "there is a file of that name: choose another folder",
         errno.EISDIR: "there is a folder of that name: choose another name",
     }.get(error.errno or 0, error.strerror or str(error))
     found = StorageError(f"cannot write{size} to {path}: {advice}; nothing was written")

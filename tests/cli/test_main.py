@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import resource
@@ -60,6 +61,19 @@ def test_every_module_of_a_command_is_listed() -> None:
     assert set(cli.COMMANDS) & modules == set(BUILT)
     for name in BUILT:
         assert callable(getattr(__import__(f"narrows.cli.{name}", fromlist=[name]), name))
+
+
+@pytest.mark.parametrize("name", [*BUILT, ""])
+def test_help_wraps_paragraphs_at_the_width_of_the_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main([*filter(None, [name]), "--help"]) == 0
+    text = capsys.readouterr().out.split("\u256d")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = itertools.pairwise(lines)
+    assert all(len(line) > 120 for line, after in pairs if line and after)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,10 @@ def test_nothing_fits_is_exit_code_1_and_the_plan_is_there(
 ) -> None:
     words = [*plan_words(desk), "-o", str(tmp_path / "plan"), "--deadline", "0.0000001"]
     assert main(words) == 1
-    assert "nearest is net/" in capsys.readouterr().err
+    found = capsys.readouterr()
+    assert found.err.count("nearest is net/") == 1
+    assert "nearest" not in found.out
+    assert "narrows deploy" not in found.out
     assert PlanFolder(path=tmp_path / "plan").read().chosen is None
     assert main(["deploy", str(tmp_path / "plan"), "-o", str(tmp_path / "b")]) == 1
     assert "--candidate" in capsys.readouterr().err
@@ -95,7 +98,9 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([*plan_words(desk), "-o", str(tmp_path / "plan"), *words]) == 1
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
     assert not (tmp_path / "plan" / "plan.json").exists()
 
 
@@ -179,6 +184,10 @@ def test_a_folder_without_a_plan_says_how_to_make_one(
 ) -> None:
     assert main(["deploy", str(tmp_path), "-o", str(tmp_path / "b")]) == 1
     assert "narrows plan" in capsys.readouterr().err
+
+
+def test_the_file_of_a_plan_stands_for_its_folder(desk: Path, tmp_path: Path) -> None:
+    assert main(["deploy", str(desk / "plan" / "plan.json"), "-o", str(tmp_path / "b")]) == 0
 
 
 def test_variants_are_told_apart() -> None:

@@ -62,6 +62,7 @@ def test_run_reads_a_stream_of_files(
         (["run", "BUNDLE", "nowhere.npy"], 1, "cannot read nowhere.npy"),
         (["run", "BUNDLE", "a.npy", "--server", "cloud"], 2, "is not host:port"),
         (["run", "BUNDLE", "a.npy", "--deadline", "-1"], 2, "deadline"),
+        (["run", "BUNDLE", "a.npy", "--no-local"], 2, "without --server"),
         (["run", "BUNDLE"], 2, "INPUTS"),
     ],
 )
@@ -75,3 +76,17 @@ def test_wrong_calls_are_said_in_one_line(
     given = [str(sums.path) if word == "BUNDLE" else word for word in arguments]
     assert main(given) == code
     assert words.lower() in " ".join(capsys.readouterr().err.split()).lower()
+
+
+def test_an_input_that_cannot_be_used_is_named_and_the_next_is_answered(
+    sums: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "broken.npy", np.array([1, np.nan, 3, np.inf, 5, 6], np.float32))
+    np.save(tmp_path / "two\nlines.npy", np.zeros((3, 3), np.float32))
+    np.save(tmp_path / "whole.npy", np.ones(6, np.float32))
+    assert main(["run", str(sums.path), str(tmp_path), "--top", "0"]) == 1
+    found = capsys.readouterr()
+    assert "whole.npy  6  local" in found.out
+    broken, lines = found.err.splitlines()
+    assert "broken.npy: 2 of the input's 6 values are NaN or infinite" in broken
+    assert "two lines.npy holds (3, 3)" in lines

@@ -278,7 +278,7 @@ def test_not_finite_values_are_refused_wherever_they_arise(tmp_path: Path) -> No
     with pytest.raises(InputError, match="output"):
         EdgeClient(bundle, None).answer(bright)
     bright[0, 0, 0] = np.nan
-    with pytest.raises(InputError, match="1 values"):
+    with pytest.raises(InputError, match="1 of the input"):
         EdgeClient(bundle, None).answer(bright)
 
 

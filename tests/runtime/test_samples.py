@@ -132,3 +132,14 @@ def test_any_bytes_are_arrays_or_refused(data: bytes, keep: int) -> None:
             assert sample.shape == (6,)
     except InputError:
         pass
+
+
+def test_a_file_that_python_2_wrote_is_read_without_a_warning(arrays: Manifest) -> None:
+    values = np.zeros(arrays.input.shape, np.float32)
+    file = io.BytesIO()
+    np.save(file, values)
+    digits = str(values.shape[0]).encode()
+    old = file.getvalue().replace(b"(" + digits + b",", b"(" + digits + b"L,", 1)
+    at = old.index(b"}") + 1
+    ((_, found),) = samples(Source(name="old", content=old[:at] + old[at + 1 :]), arrays)
+    assert found.shape == values.shape

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 from server_process import recorded_frames, serving
@@ -164,6 +166,20 @@ def test_the_transport_raises_the_same_errors_as_memory(
         link.send(frame, timeout_s=0.2)
     with Grpc("127.0.0.1:1", split_bundle) as link, pytest.raises(Unreachable, match="refused"):
         link.send(frame, timeout_s=5.0)
+
+
+def test_another_service_at_the_address_is_not_called_nobody(split_bundle: Bundle) -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    try:
+        with (
+            Grpc(f"127.0.0.1:{port}", split_bundle) as link,
+            pytest.raises(Unreachable, match="is no `narrows serve`"),
+        ):
+            link.send(recorded_frames(split_bundle, 1)[0], timeout_s=5.0)
+    finally:
+        other.stop(None).wait()
 
 
 def test_a_taken_port_is_said(address: str, split_bundle: Bundle) -> None:

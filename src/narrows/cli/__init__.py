@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from inspect import getdoc
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -66,14 +67,19 @@ def command(name: str) -> Any:
 
 def _single(function: Callable[..., Any]) -> Any:
     app = _app()
-    app.command()(function)
+    app.command(help=_unwrapped(getdoc(function) or ""))(function)
     return typer.main.get_command(app)
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs of one line each, for the terminal to wrap at its own width."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _overview() -> Any:
     """The list of commands with a line on each; nothing of theirs is imported."""
     app = _app(no_args_is_help=True)
-    app.callback()(_narrows)
+    app.callback(help=_unwrapped(getdoc(_narrows) or ""))(_narrows)
     for name, summary in COMMANDS.items():
         app.command(name, help=summary)(_listed)
     return typer.main.get_command(app)

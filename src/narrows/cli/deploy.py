@@ -43,7 +43,7 @@ def deploy(
     from narrows.plan.explain import what_to_do
     from narrows.plan.store import PlanFolder
 
-    folder = PlanFolder(path=plan)
+    folder = PlanFolder(path=plan.parent if plan.name == "plan.json" else plan)
     record = folder.read()
     chosen = candidate or record.chosen
     if chosen is None:

@@ -128,7 +128,9 @@ def _checked(model: Model, cuts: tuple[Cut, ...]) -> dict[int, tuple[bool, float
         for optimise in (False, True)
     }
     errors = {}
-    for cut in track(cuts, "head and tail against the whole", console=make_console(stderr=True)):
+    console = make_console(stderr=True)
+    quiet = not console.is_terminal
+    for cut in track(cuts, "head and tail against the whole", console=console, disable=quiet):
         plain = check_equal(model, cut, samples, whole=whole[False])
         fast = check_equal(model, cut, samples, optimise=True, whole=whole[True])
         errors[cut.index] = (plain.exact, fast.error)

@@ -95,6 +95,9 @@ def _profiled(path: Path, name: str, threads: int) -> Device:
     if not path.parent.is_dir():
         message = f"--profile: no folder {path.parent}"
         raise typer.BadParameter(message)
+    if path.is_dir():
+        message = f"--profile {path} is a folder: give the file to write"
+        raise typer.BadParameter(message)
     with _progress() as note:
         note("coders", 0, 1)
         coding = coding_speed()
@@ -136,7 +139,14 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    shown = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with shown as bar:
         row = bar.add_task("")
 
         def note(what: str, done: int, total: int) -> None:

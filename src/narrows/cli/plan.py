@@ -154,7 +154,14 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"))
     console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    shown = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with shown as bar:
         row = bar.add_task("", total=None, share="")
 
         def watch(what: str, done: int, total: int) -> None:
@@ -195,6 +202,9 @@ def print_plan(record: PlanRecord, folder: Path) -> None:
         f"fitted on {sets.fit}, chosen on {sets.choose}"
         + (f", reported on {sets.report} examples" if sets.report else " examples")
     )
+    if record.chosen is None:  # why not is the error that follows
+        console.print(f"{folder}/plan.json", highlight=False)
+        return
     console.print(record.explanation, highlight=False)
     console.print(f"{folder}/plan.json; next: narrows deploy {folder} -o bundle", highlight=False)
 

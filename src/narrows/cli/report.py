@@ -40,7 +40,9 @@ def report(
         from narrows.report.figures import write_figures
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
+        console = make_console(stderr=True)
+        quiet = not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
             task = bar.add_task("figures", total=None)
             drawn = write_figures(
                 scene,

@@ -63,7 +63,7 @@ def run(
     from narrows.runtime.serving.client import Grpc
 
     held = read_bundle(bundle)
-    _check_server(held, server)
+    _check_server(held, server, local=local)
     bad = 0
     with ExitStack() as stack:
         link = None if server is None else stack.enter_context(Grpc(server, held))
@@ -83,10 +83,13 @@ def run(
         raise typer.Exit(1)
 
 
-def _check_server(held: Bundle, server: str | None) -> None:
+def _check_server(held: Bundle, server: str | None, *, local: bool) -> None:
     from narrows.plan.candidate import Route
 
     route = held.manifest.route
+    if server is None and not local:
+        message = "--no-local without --server leaves nothing that could answer: give one of them"
+        raise typer.BadParameter(message)
     if server is None and route is not Route.LOCAL:
         message = f"no --server: the {route.value} route is not used, everything runs here"
         typer.echo(message, err=True)
@@ -116,7 +119,12 @@ def _print_error(name: str, error: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"input": name, "error": error}))
     else:
-        typer.echo(f"error: {error}", err=True)
+        told = error if name in error else f"{name}: {error}"
+        typer.echo(f"error: {_one_line(told)}", err=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _record(answer: Answer) -> dict[str, Any]:
@@ -153,4 +161,4 @@ def _line(name: str, answer: Answer) -> str:
     late = "" if answer.in_time else "  LATE"
     why = f"  [{answer.reason}]" if answer.reason else ""
     took = seconds_text(answer.times.total_s)
-    return f"{name}  {what}  {answer.route.value}  {took}  {crossed}{late}{why}"
+    return f"{_one_line(name)}  {what}  {answer.route.value}  {took}  {crossed}{late}{why}"

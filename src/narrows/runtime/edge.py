@@ -149,7 +149,8 @@ class EdgeClient:
             msg = f"model {manifest.model!r} takes arrays {manifest.input.shape}; got {x.shape}"
             raise InputError(msg)
         if x.dtype.kind == "f" and not np.isfinite(x).all():
-            msg = f"the input has {int((~np.isfinite(x)).sum())} values that are NaN or infinite"
+            broken = int((~np.isfinite(x)).sum())
+            msg = f"{broken} of the input's {x.size} values are NaN or infinite: clean the data"
             raise InputError(msg)
         times = replace(request.times, prepare_s=self._clock() - begin_s)
         x = x.astype(manifest.input.dtype, copy=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,10 @@ def _array(source: Source) -> NDArray[Any]:
             raise InputError(msg)
         read = np.lib.format.read_array_header_1_0
         read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, column_first, dtype = read(file)
+        with warnings.catch_warnings():
+            # NumPy advises to save files of Python 2 again; they are read all the same.
+            warnings.simplefilter("ignore")
+            shape, column_first, dtype = read(file)
         start, count = file.tell(), int(np.prod(shape, dtype=object))
         if dtype.kind not in "fiub" or count * dtype.itemsize != len(data) - start:
             msg = f"{name} is not a whole .npy file of numbers: it says {dtype} {shape}"

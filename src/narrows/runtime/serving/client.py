@@ -131,8 +131,13 @@ class Grpc(Transport):
                 self._missed = 0
                 self.close()
             return kind(f"no answer from {self.address} within {timeout_s:.3f} s")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return kind(
+                f"what answers at {self.address} is no `narrows serve` ({details[:100]}): check "
+                "the address and the port"
+            )
         if kind is Unreachable:
-            reason = details.rpartition(": ")[2][:100]
+            reason = details.rpartition(": ")[2][:100].rstrip("]")
             return kind(
                 f"nobody answers at {self.address} ({reason}): start `narrows serve` there, "
                 "or check the address"
