@@ -107,8 +107,11 @@ def fuse_tail(tail: onnx.ModelProto, cut: Cut, codec: FittedCodec) -> onnx.Model
 
 def _steps(codec: FittedCodec) -> Steps:
     """The quantizer's step of each component."""
-    count = codec.transform_table["weight"].size
-    return np.broadcast_to(codec.quantizer_table["step"].reshape(-1), count).astype(np.float64)
+    count, step = codec.transform_table["weight"].size, codec.quantizer_table["step"].reshape(-1)
+    if step.size not in (1, count):
+        msg = f"the quantizer has {step.size} steps and the transform {count} components: fit both"
+        raise CodecError(msg)
+    return np.broadcast_to(step, count).astype(np.float64)
 
 
 def _symbols(components: int, tiles: Geometry) -> onnx.ValueInfoProto:

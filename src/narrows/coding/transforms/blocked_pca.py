@@ -233,7 +233,7 @@ class _MomentFitter:
         values, vectors = values[:, ::-1], vectors[:, :, ::-1]
         mean = self._guess + shift
         total = max(float(values.sum()), 1e-30)
-        floor = np.maximum(values, total / values.size * tiles.groups * _LEAST_SHARE)
+        floor = np.maximum(values, total / values.size * _LEAST_SHARE)
         weight = (floor / floor.mean()) ** (self._pca.exponent / 2)
         per_channel = (tiles.channels, -1)
         spread = np.diagonal(covariance, axis1=1, axis2=2).reshape(per_channel).mean(1)
