@@ -74,7 +74,7 @@ def test_what_stands_around_the_data_is_refused():
 def test_settings_and_types_without_sense_are_refused():
     with pytest.raises(CodecError, match="'gzip' asked for"):
         ArrayCodec(compression="gzip")
-    with pytest.raises(CodecError, match="float64"):
-        CODECS[0].encode(np.zeros(3))
+    with pytest.raises(CodecError, match="complex64"):
+        CODECS[0].encode(np.zeros(3, np.complex64))
     with pytest.raises(CodecError, match="object"):
         CODECS[0].decode(b"", (3,), "object")

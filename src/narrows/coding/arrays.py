@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from narrows.coding.base import Shape
 from narrows.errors import CodecError, CorruptData
 
-DTYPES = ("float32", "uint8")
+DTYPES = (
+    *("float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+)
 
 
 @final
@@ -40,21 +43,19 @@ class ArrayCodec:
             raise CodecError(msg)
 
     def encode(self, array: NDArray[Any]) -> bytes:
-        """An array of float32 or uint8 to bytes.
+        """An array of numbers to bytes.
 
         Raises:
-            CodecError: It has another element type.
+            CodecError: Its element type is not one of `DTYPES`.
         """
         data = array.astype(_dtype(array.dtype.name)).tobytes()
         return zlib.compress(data, 9) if self.compression == "zlib" else data
 
-    def decode(
-        self, data: bytes, shape: Shape, dtype: Literal["float32", "uint8"] = "float32"
-    ) -> NDArray[Any]:
+    def decode(self, data: bytes, shape: Shape, dtype: str = "float32") -> NDArray[Any]:
         """Bytes back to the array of this shape.
 
         Raises:
-            CodecError: The element type is not float32 or uint8.
+            CodecError: The element type is not one of `DTYPES`.
             CorruptData: The bytes are not those of such an array.
         """
         element = _dtype(dtype)

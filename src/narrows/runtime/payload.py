@@ -10,16 +10,15 @@ payload decides how much is allocated.
 
 from __future__ import annotations
 
-import math
-import zlib
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding import CODERS
+from narrows.coding.arrays import ArrayCodec
 from narrows.coding.base import Coder
-from narrows.errors import BundleError, CorruptData, NarrowsError
+from narrows.errors import BundleError, NarrowsError
 from narrows.runtime.bundle import Bundle
 from narrows.runtime.manifest import SplitPlace
 
@@ -38,6 +37,7 @@ class Payloads:
         self._shape, self._dtype = manifest.input.shape, np.dtype(manifest.input.dtype)
         if manifest.takes_pictures:
             self._shape, self._dtype = manifest.pixel_shape, np.dtype(np.uint8)
+        self._arrays = ArrayCodec(compression="zlib" if manifest.deflate else "none")
         self._coder = None if manifest.split is None else _coder(bundle, manifest.split)
 
     @property
@@ -55,8 +55,7 @@ class Payloads:
             return self._coder.encode(values, self._bundle.table)
         if self._bundle.manifest.image is not None:
             return self._bundle.manifest.image.encode(values)
-        data = np.ascontiguousarray(values, self._dtype.newbyteorder("<")).tobytes()
-        return zlib.compress(data, 6) if self._bundle.manifest.deflate else data
+        return self._arrays.encode(values.astype(self._dtype, copy=False))
 
     def unpack(self, payload: bytes) -> NDArray[Any]:
         """A payload to symbols, pixels or an input.
@@ -68,13 +67,7 @@ class Payloads:
             return self._coder.decode(payload, self.shape, self._bundle.table)
         if self._bundle.manifest.image is not None:
             return self._bundle.manifest.image.decode(payload, self._bundle.manifest.pixel_shape)
-        size = math.prod(self._shape) * self._dtype.itemsize
-        data = _inflate(payload, size) if self._bundle.manifest.deflate else payload
-        if len(data) != size:
-            msg = f"a raw payload of {len(data)} bytes; {self._shape} has {size}"
-            raise CorruptData(msg)
-        little = np.frombuffer(data, self._dtype.newbyteorder("<")).reshape(self._shape)
-        return little.astype(self._dtype)
+        return self._arrays.decode(payload, self._shape, self._dtype.name)
 
 
 def _coder(bundle: Bundle, place: SplitPlace) -> Coder:
@@ -94,16 +87,3 @@ def _coder(bundle: Bundle, place: SplitPlace) -> Coder:
         msg = f"the tables of {bundle.path} do not code zeros: deploy again"
         raise BundleError(msg)
     return coder
-
-
-def _inflate(payload: bytes, size: int) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(payload, size + 1)
-    except zlib.error as error:
-        msg = f"a raw payload is not deflated data: {error}"
-        raise CorruptData(msg) from None
-    if not inflater.eof or inflater.unused_data or len(data) > size:
-        msg = f"a raw payload inflates to other than {size} bytes, or has bytes after its end"
-        raise CorruptData(msg)
-    return data
