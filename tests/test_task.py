@@ -166,10 +166,15 @@ def test_a_factory_gives_its_own_task(tmp_path: Path, monkeypatch: pytest.Monkey
         "    return 3\n"
         "def fails():\n"
         "    import no_such_module_at_all\n"
+        "number = 3\n"
     )
     assert load_task("own_task_factory:make").name == "mine"
     with pytest.raises(TaskError, match="gave a int"):
         load_task("own_task_factory:wrong")
+    with pytest.raises(NarrowsError, match=r"failed with ModuleNotF.*own_task_factory\.py, line 8"):
+        load_task("own_task_factory:fails")
+    with pytest.raises(NarrowsError, match="is a int: expected a function"):
+        load_task("own_task_factory:number")
     with pytest.raises(NarrowsError, match="has no 'nothing'"):
         load_task("own_task_factory:nothing")
     with pytest.raises(NarrowsError, match="cannot import 'no_module_here'"):
@@ -277,12 +282,23 @@ def test_a_damaged_array_file_is_said(tmp_path: Path) -> None:
         load(tmp_path, '[data]\nkind = "array"\nall = "d.npz"\n')
 
 
-def test_values_that_are_not_finite_are_said_when_read() -> None:
+def test_a_file_of_another_kind_is_not_called_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "d.npz").write_text("x,y")
+    with pytest.raises(TaskError, match=r"numpy\.savez did not write it"):
+        load(tmp_path, '[data]\nkind = "array"\nall = "d.npz"\n')
+
+
+def test_values_that_are_not_finite_are_said_with_their_place() -> None:
     x = np.random.default_rng(0).normal(size=(8, 3))
-    x[:, 1] = np.nan
-    task = array_task("holes", x, np.arange(8))
+    task = array_task("holes", x.copy(), np.arange(8))
+    x[5:, 1] = np.nan
+    with pytest.raises(TaskError, match=r"x\[5\] has values that are NaN"):
+        array_task("holes", x, np.arange(8))
+    with pytest.raises(TaskError, match=r"y\[6\] has values that are NaN"):
+        array_task("holes", x[:5].repeat(2, axis=0), np.r_[np.zeros(6), np.inf, np.zeros(3)])
+    made = replace(task, fit=Split(sources=x[6:], labels=np.arange(2)))
     with pytest.raises(InputError, match="not finite"):
-        task.inputs(task.fit, 0, 2)
+        made.inputs(made.fit, 0, 2)
 
 
 def test_a_model_that_cannot_be_asked_is_refused(pictures: Path) -> None:

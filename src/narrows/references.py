@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from narrows.errors import ConfigError
+from narrows.errors import ConfigError, NarrowsError
 
 
 def is_reference(text: str) -> bool:
@@ -55,6 +56,35 @@ def load_reference(text: str, *, folder: Path | None = None) -> Any:
         msg = f"{module_name!r} has no {name!r}: it has {', '.join(names[:10]) or 'no names'}"
         raise ConfigError(msg)
     return getattr(module, name)
+
+
+def call_reference(text: str) -> Any:
+    """Import a function without arguments and give what it returns.
+
+    Args:
+        text: `package.module:name`; searched for in the current folder before what is installed.
+
+    Raises:
+        ConfigError: It cannot be imported, is no function, or failed; the message says where.
+
+    Example:
+        >>> call_reference("collections:OrderedDict")
+        OrderedDict()
+    """
+    function = load_reference(text)
+    if not callable(function):
+        msg = f"{text!r} is a {type(function).__name__}: expected a function without arguments"
+        raise ConfigError(msg)
+    try:
+        with _searching(Path.cwd()):
+            return function()
+    except NarrowsError:
+        raise
+    except Exception as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        msg = f"{text!r} failed with {type(error).__name__}: {error} ({where})"
+        raise ConfigError(msg) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -262,7 +263,8 @@ def _read_arrays(path: Path) -> Split:
         raise
     except Exception as error:
         # NumPy and zipfile raise a dozen kinds for a damaged archive.
-        msg = f"cannot read arrays from {path}: {error}"
+        reason = error if zipfile.is_zipfile(path) else "numpy.savez did not write it"
+        msg = f"cannot read arrays from {path}: {reason}"
         raise TaskError(msg) from None
     return array_split(x, y, name=str(path))
 
@@ -276,7 +278,7 @@ def array_split(x: NDArray[Any], y: NDArray[Any], *, name: str = "the data") -> 
         name: What messages call it.
 
     Raises:
-        TaskError: Lengths differ, or the values are no numbers.
+        TaskError: Lengths differ, or the values are no numbers, or not finite.
     """
     if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
         msg = f"{name}: x has shape {x.shape}, y has {y.shape}: expected one label per sample"
@@ -284,4 +286,9 @@ def array_split(x: NDArray[Any], y: NDArray[Any], *, name: str = "the data") -> 
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiu":
         msg = f"{name}: x is {x.dtype} and y is {y.dtype}: expected numbers"
         raise TaskError(msg)
+    for letter, array in (("x", x), ("y", y)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            first = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+            msg = f"{name}: {letter}[{first}] has values that are NaN or infinite: clean the data"
+            raise TaskError(msg)
     return Split(sources=x, labels=y.astype(np.float32 if y.dtype.kind == "f" else np.int64))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from narrows.errors import ConfigError, InputError, TaskError
 from narrows.metrics import METRICS, Metric, load_metric
 from narrows.preprocess import Pixels, Preprocess
-from narrows.references import is_reference, load_reference
+from narrows.references import call_reference, is_reference
 from narrows.splits import (
     SHARES,
     Example,
@@ -259,7 +259,7 @@ def load_task(source: str | Path, *, preprocess: Preprocess | None = None) -> Ta
 
 
 def _from_factory(reference: str) -> Task:
-    task = load_reference(reference)()
+    task = call_reference(reference)
     if not isinstance(task, Task):
         msg = f"{reference!r} gave a {type(task).__name__}: expected a narrows.task.Task"
         raise TaskError(msg)

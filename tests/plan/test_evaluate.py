@@ -9,9 +9,10 @@ from plan_samples import PLACES
 
 from narrows.coding import CODERS
 from narrows.config import read_json
-from narrows.errors import PlanError, StorageError
+from narrows.errors import PlanError, StorageError, TaskError
 from narrows.graph.cuts import find_cuts
 from narrows.graph.ort import run, session
+from narrows.metrics import Metric
 from narrows.plan import timing
 from narrows.plan.candidate import Candidate, Route
 from narrows.plan.choose import choose
@@ -181,6 +182,15 @@ def test_a_plan_in_the_folder_of_another_does_not_take_its_results_for_other_dat
     fresh = planned(replace(variant, task=corrected), tmp_path / "fresh", settings=few)
     scores = [{c.id: c.choose for c in record.candidates} for record in (before, after, fresh)]
     assert scores[1] == scores[2] != scores[0]
+
+
+def test_a_metric_that_gives_no_number_stops_the_plan(tmp_path: Path) -> None:
+    variant = array_variant()
+    metric = Metric(name="nothing", score=lambda _outputs, _labels: float("nan"))
+    broken = replace(variant, task=replace(variant.task, metric=metric))
+    with pytest.raises(TaskError, match="metric 'nothing' gave nan for"):
+        planned(broken, tmp_path, settings=replace(SETTINGS, cuts="none"))
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_a_plan_at_other_places_runs_no_network_again_but_the_whole_one(tmp_path: Path) -> None:

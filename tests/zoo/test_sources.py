@@ -16,7 +16,14 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from narrows.errors import InputError, MissingExtra, ModelError, NarrowsError
+from narrows.errors import (
+    ConfigError,
+    InputError,
+    MissingExtra,
+    ModelError,
+    NarrowsError,
+    StorageError,
+)
 from narrows.preprocess import preset as named_preset
 from narrows.zoo import libraries, preset, resolve, resolve_for
 from narrows.zoo.efficientnet_lite import LITES
@@ -212,6 +219,7 @@ def test_a_factory_may_give_a_module_a_model_or_a_path(
         "def proto(): return onnx.load('m.onnx')\n"
         "def path(): return 'm.onnx'\n"
         "def wrong(): return 3\n"
+        "def asks(x): return x\n"
         "def odd():\n"
         "    class Odd(nn.Module):\n"
         "        def forward(self, x):\n"
@@ -226,6 +234,8 @@ def test_a_factory_may_give_a_module_a_model_or_a_path(
         resolve("model_factory_here:module")
     with pytest.raises(ModelError, match="gave a int"):
         resolve("model_factory_here:wrong", input_shape=(4,))
+    with pytest.raises(ConfigError, match=r"failed with TypeError: .*'x'"):
+        resolve("model_factory_here:asks")
     with pytest.raises(ModelError, match=r"cannot export .*odd.*give the \.onnx file"):
         resolve("model_factory_here:odd", input_shape=(4,))
 
@@ -269,3 +279,12 @@ def test_warnings_and_logs_of_torch_stay_inside() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export(nn.Linear(3, 2), (3,))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NARROWS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match="its folder is a file"):
+        resolve("timm:lcnet_035?pretrained=0&size=32")

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from narrows.errors import TaskError
 from narrows.measure.divergence import divergences
 from narrows.measure.quality import QualityRecord, paired_drop, paired_drop_by_metric
 from narrows.metrics import Metric
@@ -124,7 +125,12 @@ class Judge:
 
     def _metric_value(self, answers: Answers, labels: NDArray[Any]) -> float:
         if self._needs_outputs:
-            return self.metric(answers.outputs, labels[answers.rows])
+            value = self.metric(answers.outputs, labels[answers.rows])
+            if not np.isfinite(value):
+                n = len(answers.rows)
+                msg = f"metric {self.metric.name!r} gave {value} for {n} examples: correct it"
+                raise TaskError(msg)
+            return value
         return float(self._hits(answers).mean())
 
 

@@ -26,8 +26,9 @@ import onnx
 
 from narrows.config import write_atomic
 from narrows.errors import InputError, ModelError
+from narrows.files import storage_error
 from narrows.preprocess import Preprocess, with_size
-from narrows.references import is_reference, load_reference
+from narrows.references import call_reference, is_reference
 from narrows.task import Task, load_task
 from narrows.zoo.efficientnet_lite import LITES, Lite
 from narrows.zoo.export import export
@@ -132,7 +133,10 @@ def resolve(
     if not cached.is_file():
         module, shape = _build(source)
         proto = export(module, shape, name=str(model))
-        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(cached.parent, error) from error
         write_atomic(cached, proto.SerializeToString())
     return cached
 
@@ -205,7 +209,7 @@ def _cached_name(source: Source) -> str:
 
 
 def _from_factory(source: Source, input_shape: tuple[int, ...] | None) -> Path | onnx.ModelProto:
-    given: Any = load_reference(source.name)()
+    given: Any = call_reference(source.name)
     if isinstance(given, str | Path):
         return Path(given)
     if isinstance(given, onnx.ModelProto):
