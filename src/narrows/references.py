@@ -82,8 +82,9 @@ def call_reference(text: str) -> Any:
         raise
     except Exception as error:
         *_, last = traceback.extract_tb(error.__traceback__)
-        where = f"{Path(last.filename).name}, line {last.lineno}"
-        msg = f"{text!r} failed with {type(error).__name__}: {error} ({where})"
+        where = f" ({Path(last.filename).name}, line {last.lineno})"
+        where = "" if last.filename == __file__ else where
+        msg = f"{text!r} failed with {type(error).__name__}: {error}{where}"
         raise ConfigError(msg) from error
 
 

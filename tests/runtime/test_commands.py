@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
+from server_process import serving
 
 from narrows.cli import main
+from narrows.errors import Unreachable
 from narrows.runtime.assemble import write_bundle
 from narrows.runtime.bundle import Bundle
+from narrows.runtime.serving.client import Grpc
+from narrows.testing.bundles import pictures
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,44 @@ def test_an_input_that_cannot_be_used_is_named_and_the_next_is_answered(
     broken, lines = found.err.splitlines()
     assert "broken.npy: 2 of the input's 6 values are NaN or infinite" in broken
     assert "two lines.npy holds (3, 3)" in lines
+
+
+def test_a_broken_sample_does_not_hide_the_others_of_its_file(
+    sums: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.ones((3, 6), np.float32)
+    values[1, 0] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    assert main(["run", str(sums.path), str(tmp_path / "a.npy"), "--top", "0"]) == 1
+    found = capsys.readouterr()
+    assert [line.split("  ")[0][-8:] for line in found.out.splitlines()] == ["a.npy[0]", "a.npy[2]"]
+    assert "a.npy[1]: 1 of the input's 6 values" in found.err
+
+
+@pytest.mark.parametrize(("answered", "told"), [(0, 0), (1, 2)])
+def test_without_a_local_model_a_server_that_has_answered_may_fail_for_a_while(
+    split_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answered: int,
+    told: int,
+) -> None:
+    """One answer, one failure, one answer; but a server that never answered ends the run."""
+    calls = iter([True] * answered + [False, True])
+    send = Grpc.send
+
+    def flaky(link: Grpc, frame: bytes, *, timeout_s: float) -> bytes:
+        if not next(calls):
+            msg = "nobody answers"
+            raise Unreachable(msg)
+        return send(link, frame, timeout_s=timeout_s)
+
+    monkeypatch.setattr(Grpc, "send", flaky)
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    with serving(split_bundle) as (_, address):
+        words = ["run", str(split_bundle.path), *[str(tmp_path / "a.png")] * 3]
+        assert main([*words, "--server", address, "--no-local", "--deadline", "0"]) == 1
+    found = capsys.readouterr()
+    assert found.out.count("  split  ") == told
+    assert found.err.count("nobody answers") == 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from narrows.errors import InputError
+from narrows.errors import InputError, TransportError
 
 if TYPE_CHECKING:
     from narrows.runtime.answer import Answer
@@ -102,17 +102,28 @@ def _check_server(held: Bundle, server: str | None, *, local: bool) -> None:
 def _answers(
     client: EdgeClient, inputs: list[str], *, blobs: bool
 ) -> Iterator[tuple[str, Answer | None, str]]:
-    """Name, answer and error of each input, as they come; a bad input does not end the stream."""
+    """Name, answer and error of each input, as they come.
+
+    A bad input does not end the stream, nor does a server that fails after it has answered.
+    """
     from narrows.runtime.samples import samples, sources
 
     manifest = client.bundle.manifest
     for source in sources(inputs, manifest, sys.stdin.buffer, blobs=blobs):
-        name = source.name
         try:
-            for name, sample in samples(source, manifest):
-                yield name, client.answer(sample), ""
+            held = list(samples(source, manifest))
         except InputError as error:
-            yield name, None, str(error)
+            yield source.name, None, str(error)
+            continue
+        for name, sample in held:
+            try:
+                answer = client.answer(sample)
+            except (InputError, TransportError) as error:
+                if isinstance(error, TransportError) and client.link.remote_s is None:
+                    raise  # it has never answered: so it will be with the next
+                yield name, None, str(error)
+            else:
+                yield name, answer, ""
 
 
 def _print_error(name: str, error: str, *, as_json: bool) -> None:
