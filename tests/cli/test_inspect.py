@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from narrows.cli import main
 from narrows.config import to_dict, write_json
-from narrows.plan.profile import Link
+from narrows.plan.profile import Link, load_device
 
 
 @pytest.fixture
@@ -117,3 +117,14 @@ def test_profile_shows_numbers_and_sources(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "link.json"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"kind": "link", **to_dict(replace(link, name="slower"))}
+
+
+def test_a_device_profile_is_shown_without_its_coefficients(tmp_path, capsys):
+    device = load_device("raspberry-pi-4")
+    write_json(tmp_path / "device.json", device)
+    assert main(["inspect", str(tmp_path / "device.json")]) == 0
+    shown = capsys.readouterr().out
+    assert f"rates: {device.rates.macs_per_s / 1e9:.3g} GMACs/s; " in shown
+    assert "seconds_per" not in shown
+    assert main(["inspect", str(tmp_path / "device.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rates"]["kernels"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -102,9 +102,22 @@ def _show_profile(path: Path, keys: set[str], as_json: bool) -> None:
     console = make_console()
     console.print(f"[bold]{kind} {plain(profile.pop('name'))}[/]")
     sources = profile.pop("sources")
+    if "rates" in profile:
+        profile["rates"] = _rates_text(profile["rates"])
     for name, value in profile.items():
         source = f"  [dim]{plain(sources[name])}[/]" if sources.get(name) else ""
-        console.print(f"{name}: {plain(json.dumps(value))}{source}")
+        shown = value if name == "rates" else json.dumps(value)
+        console.print(f"{name}: {plain(shown)}{source}")
+
+
+def _rates_text(rates: dict[str, Any]) -> str:
+    from narrows.units import macs_text, percent_text
+
+    kinds = sorted({kernel["kind"] for kernel in rates["kernels"]})
+    return (
+        f"{macs_text(rates['macs_per_s'])}/s; {len(kinds)} kinds of kernel, whole networks off by "
+        f"{percent_text(rates['network_error'])} (median); all of it with --json"
+    )
 
 
 def sides(shape: tuple[int, ...]) -> str:
