@@ -133,7 +133,7 @@ def fitted(model, transform, shift=0.0):
 def shortened(codec, kept):
     """The codec with only the first components."""
     table = dict(codec.transform_table)
-    for name in ("basis", "order", "weight", "variance"):
+    for name in ("basis", "weight", "variance"):
         if name in table:
             table[name] = table[name][:, :kept]
     return replace(codec, transform_table=table)

@@ -30,8 +30,9 @@ SYMBOLS = "symbols"
 CHECK = "check"
 _STEEP = np.array(1e6)
 
-_Lowering = Callable[[GraphEditor, str, Geometry, Table, Steps], str]
-_LOWERINGS: dict[type, tuple[_Lowering, _Lowering]] = {
+_Forward = Callable[[GraphEditor, str, Geometry, Table, Steps], tuple[str, int]]
+_Backward = Callable[[GraphEditor, str, Geometry, Table, Steps], str]
+_LOWERINGS: dict[type, tuple[_Forward, _Backward]] = {
     BlockedPCA: (pca_forward, pca_backward),
     SeparableKLT: (klt_forward, klt_backward),
 }
@@ -55,19 +56,23 @@ def fuse_head(head: onnx.ModelProto, cut: Cut, codec: FittedCodec) -> onnx.Model
         ModelError: The model's operator set is too old, or a name is taken.
     """
     tiles = _geometry(cut, codec)
-    axes = len(tiles.positions)
     graph = GraphEditor(head, {SYMBOLS, CHECK}, drop_outputs=True)
     x = graph.cast(cut.tensor, cut.dtype, "float32")
     x = graph.transpose(x, _to_channels_first(cut, tiles))
     steps = _steps(codec)
     forward, _ = _LOWERINGS[type(codec.codec.transform)]
-    x = forward(graph, x, tiles, codec.transform_table, steps)
+    x, axes = forward(graph, x, tiles, codec.transform_table, steps)
     # trunc(x + clip(1e6 x, -up, up)) is sign(x) floor(|x| + up), without the slow operator Sign.
     up = np.float32(1) - codec.quantizer_table["threshold"]
-    signed = graph.clip(graph.add("Mul", x, graph.floats(_STEEP)), _beside(up, axes))
+    signed = graph.clip(graph.add("Mul", x, graph.floats(_STEEP)), _beside(up, axes - 1))
     raised = graph.clip(graph.add("Add", x, signed), np.array(LARGEST_SYMBOL))
-    graph.add("Cast", raised, name=SYMBOLS, to=TensorProto.INT32)
-    graph.reduce_sum(graph.add("Abs", x), range(1, axes + 2), CHECK)
+    shape = [0, len(steps), *tiles.blocks]
+    if axes + 1 == len(shape):
+        graph.add("Cast", raised, name=SYMBOLS, to=TensorProto.INT32)
+    else:
+        whole = graph.add("Cast", raised, to=TensorProto.INT32)
+        graph.add("Reshape", whole, graph.integers(shape), name=SYMBOLS)
+    graph.reduce_sum(graph.add("Abs", x), range(1, axes + 1), CHECK)
     check = helper.make_tensor_value_info(CHECK, TensorProto.FLOAT, ["batch"])
     return graph.finish(outputs=[_symbols(len(steps), tiles), check])
 

@@ -14,8 +14,14 @@ from narrows.graph.editor import GraphEditor
 Steps = NDArray[np.float64]
 
 
-def pca_forward(graph: GraphEditor, x: str, tiles: Geometry, table: Table, steps: Steps) -> str:
-    """Components over their steps, by one convolution with kernel and stride of a block."""
+def pca_forward(
+    graph: GraphEditor, x: str, tiles: Geometry, table: Table, steps: Steps
+) -> tuple[str, int]:
+    """Components over their steps, by one convolution with kernel and stride of a block.
+
+    Returns:
+        The value's name, and how many axes it has beside the batch.
+    """
     axes = len(tiles.positions)
     basis = table["basis"].astype(np.float64) * table["weight"][..., None]
     bias = -np.einsum("gkd,gd->gk", basis, table["mean"]).reshape(-1)
@@ -32,7 +38,9 @@ def pca_forward(graph: GraphEditor, x: str, tiles: Geometry, table: Table, steps
         kernel_shape=kernel,
         group=tiles.groups,
     )
-    return x if axes else graph.add("Reshape", x, graph.integers([0, len(steps)]))
+    if not axes:
+        x = graph.add("Reshape", x, graph.integers([0, len(steps)]))
+    return x, axes + 1
 
 
 def pca_backward(graph: GraphEditor, y: str, tiles: Geometry, table: Table, steps: Steps) -> str:
@@ -65,59 +73,70 @@ def pca_backward(graph: GraphEditor, y: str, tiles: Geometry, table: Table, step
     return _cropped(graph, x, tiles)
 
 
-def klt_forward(graph: GraphEditor, x: str, tiles: Geometry, table: Table, steps: Steps) -> str:
-    """Components over their steps: a 1 × 1 convolution, a product over positions, a selection."""
+def klt_forward(
+    graph: GraphEditor, x: str, tiles: Geometry, table: Table, steps: Steps
+) -> tuple[str, int]:
+    """Components over their steps, (n, components) or (n, components, blocks)."""
     axes, blocks = len(tiles.positions), prod(tiles.blocks)
     channels, inner = tiles.channels, tiles.dimension // tiles.channels
-    across, along = (table[f"{name}_basis"].astype(np.float64) for name in ("channel", "position"))
-    order = table["order"][0]
-    scale = table["weight"][0].astype(np.float64) / steps
-    centre = (across @ table["mean"] @ along.T).reshape(-1)[order] * scale
-    ones = (1,) * axes
+    across, along = _bases(table, channels, len(steps))
+    rows = len(along)
     x = _padded(graph, x, tiles)
-    x = graph.add("Conv", x, graph.floats(across.reshape(channels, channels, *ones)))
-    x = graph.add("Reshape", x, graph.integers([0, channels, *_interleaved(tiles)]))
-    x = graph.transpose(x, (0, 1, *range(2, 2 + 2 * axes, 2), *range(3, 3 + 2 * axes, 2)))
-    x = graph.add("Reshape", x, graph.integers([0, channels, blocks, inner]))
-    x = graph.add("MatMul", x, graph.floats(along.T))
+    if blocks == 1:
+        x = graph.add("Reshape", x, graph.integers([0, channels, inner]))
+        x = graph.add("Transpose", x, perm=(0, 2, 1))
+    else:
+        x = graph.add("Reshape", x, graph.integers([0, channels, *_interleaved(tiles)]))
+        counts, sides = range(2, 2 + 2 * axes, 2), range(3, 3 + 2 * axes, 2)
+        x = graph.add("Transpose", x, perm=(0, *counts, *sides, 1))
+        x = graph.add("Reshape", x, graph.integers([0, blocks, inner, channels]))
+    x = graph.add("MatMul", graph.floats(along), x)
+    x = graph.add("MatMul", x, graph.floats(across.T))
+    flat = [rows * channels] if blocks == 1 else [blocks, rows * channels]
+    x = graph.add("Reshape", x, graph.integers([0, *flat]))
     if blocks > 1:
-        x = graph.add("Transpose", x, perm=(0, 1, 3, 2))
-    x = graph.add("Reshape", x, graph.integers([0, channels * inner, blocks]))
-    x = graph.add("Gather", x, graph.integers(order.tolist()), axis=1)
-    x = graph.add("Mul", x, graph.floats(scale[:, None]))
-    x = graph.add("Sub", x, graph.floats(centre[:, None]))
-    return graph.add("Reshape", x, graph.integers([0, len(order), *tiles.blocks]))
+        x = graph.add("Transpose", x, perm=(0, 2, 1))
+    if rows * channels > len(steps):
+        ends = [graph.integers([value]) for value in (0, len(steps), 1)]
+        x = graph.add("Slice", x, *ends)
+    scale = table["weight"][0] / steps
+    centre = (along @ table["mean"].T @ across.T).reshape(-1)[: len(steps)] * scale
+    beside = (-1,) if blocks == 1 else (-1, 1)
+    x = graph.add("Mul", x, graph.floats(scale.reshape(beside)))
+    return graph.add("Sub", x, graph.floats(centre.reshape(beside))), len(beside)
 
 
 def klt_backward(graph: GraphEditor, y: str, tiles: Geometry, table: Table, steps: Steps) -> str:
-    """Components over their steps to features; what was not kept is a row of zeros."""
+    """Components over their steps to features; what was not kept is zero."""
     axes, blocks = len(tiles.positions), prod(tiles.blocks)
-    channels, inner = tiles.channels, tiles.dimension // tiles.channels
-    across, along = (table[f"{name}_basis"].astype(np.float64) for name in ("channel", "position"))
-    order = table["order"][0]
-    places = np.full(tiles.dimension, len(order))
-    places[order] = np.arange(len(order))
-    y = graph.add("Reshape", y, graph.integers([0, len(order), blocks]))
+    channels = tiles.channels
+    across, along = _bases(table, channels, len(steps))
+    rows = len(along)
+    y = graph.add("Reshape", y, graph.integers([0, len(steps), blocks]))
     y = graph.add("Mul", y, graph.floats((steps / table["weight"][0])[:, None]))
-    y = graph.add("Pad", y, graph.integers([0, 0, 0, 0, 1, 0]))
-    y = graph.add("Gather", y, graph.integers(places.tolist()), axis=1)
-    y = graph.add("Reshape", y, graph.integers([0, channels, inner, blocks]))
+    if missing := rows * channels - len(steps):
+        y = graph.add("Pad", y, graph.integers([0, 0, 0, 0, missing, 0]))
     if blocks > 1:
-        y = graph.add("Transpose", y, perm=(0, 1, 3, 2))
-    y = graph.add("Reshape", y, graph.integers([0, channels, blocks, inner]))
-    x = graph.add("MatMul", y, graph.floats(along))
-    split = [0, channels, *tiles.blocks, *(tiles.block,) * axes]
-    x = graph.add("Reshape", x, graph.integers(split))
-    pairs = [axis for i in range(axes) for axis in (2 + i, 2 + axes + i)]
-    x = graph.transpose(x, (0, 1, *pairs))
-    x = graph.add("Reshape", x, graph.integers([0, channels, *_padded_sizes(tiles)]))
+        y = graph.add("Transpose", y, perm=(0, 2, 1))
     gain = table["gain"].astype(np.float64)
-    weight = across.T * gain[:, None]
-    x = graph.add("Conv", x, graph.floats(weight.reshape(channels, channels, *(1,) * axes)))
+    y = graph.add("Reshape", y, graph.integers([0, blocks, rows, channels]))
+    y = graph.add("MatMul", y, graph.floats(across * gain))
+    x = graph.add("MatMul", graph.floats(along.T), y)
+    inner = (tiles.block,) * axes
+    x = graph.add("Reshape", x, graph.integers([0, *tiles.blocks, *inner, channels]))
+    pairs = [axis for i in range(axes) for axis in (1 + i, 1 + axes + i)]
+    x = graph.add("Transpose", x, perm=(0, 1 + 2 * axes, *pairs))
+    x = graph.add("Reshape", x, graph.integers([0, channels, *_padded_sizes(tiles)]))
     centre = table["mean"] * gain[:, None] + table["offset"][:, None]
-    tile = centre.reshape(channels, *(tiles.block,) * axes)
+    tile = centre.reshape(channels, *inner)
     x = graph.add("Add", x, graph.floats(np.tile(tile, (1, *tiles.blocks))))
     return _cropped(graph, x, tiles)
+
+
+def _bases(table: Table, channels: int, count: int) -> tuple[Steps, Steps]:
+    """The channels' basis, and the rows of the positions' that `count` components need."""
+    across, along = (table[f"{name}_basis"].astype(np.float64) for name in ("channel", "position"))
+    return across, along[: -(-count // channels)]
 
 
 def _padded_sizes(tiles: Geometry) -> list[int]:

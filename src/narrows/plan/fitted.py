@@ -18,7 +18,7 @@ from narrows.coding.transforms.separable_klt import SeparableKLT
 
 MapTransform = BlockedPCA | SeparableKLT
 # What a table holds for each component, and loses with it.
-_BY_COMPONENT = ("basis", "order", "weight", "variance")
+_BY_COMPONENT = ("basis", "weight", "variance")
 
 
 @final

@@ -15,6 +15,7 @@ from narrows.coding import CODERS, Table
 from narrows.coding.base import Fitter, Floats
 from narrows.coding.quantizers.uniform import Uniform
 from narrows.coding.transforms.blocked_pca import MomentMatcher
+from narrows.coding.transforms.separable_klt import SeparableKLT
 from narrows.graph.cuts import Cut
 from narrows.plan.fitted import (
     FittedCut,
@@ -92,19 +93,27 @@ class Tally:
         )
 
 
-def kept_components(active: NDArray[np.int64]) -> int:
+def _multiple(transform: MapTransform, table: Table) -> int:
+    """A separable transform computes whole positions, a convolution blocks of 16 channels."""
+    return len(table["gain"]) if isinstance(transform, SeparableKLT) else _CHANNELS
+
+
+def kept_components(active: NDArray[np.int64], multiple: int) -> int:
     """How many components to code, from how often each left zero, the largest variance first.
 
-    What is left out is one in five hundred of the symbols that are not zero. A convolution runs in
-    blocks of 16 channels, so the number is a multiple of that where it can be.
+    What is left out is one in five hundred of the symbols that are not zero.
+
+    Args:
+        active: How often each left zero.
+        multiple: The number is a multiple of it where it can be: what costs the head no more.
 
     Example:
-        >>> kept_components(np.array([900, 90, 9] + 30 * [0] + [1]))
+        >>> kept_components(np.array([900, 90, 9] + 30 * [0] + [1]), 16)
         16
     """
     total = np.cumsum(active)
     needed = int(np.searchsorted(total, (1 - _LEFT_OUT) * total[-1])) + 1
-    return min(len(active), -(-needed // _CHANNELS) * _CHANNELS)
+    return min(len(active), -(-needed // multiple) * multiple)
 
 
 class _Rate:
@@ -122,7 +131,9 @@ class _Rate:
         self._quantizer_table = member.fitter(y.shape[1:]).table()
         symbols = member.quantize(y, self._quantizer_table)
         active = np.count_nonzero(symbols, axis=(0, *range(2, symbols.ndim)))
-        self._kept = kept_components(active.reshape(table["weight"].shape).sum(0))
+        self._kept = kept_components(
+            active.reshape(table["weight"].shape).sum(0), _multiple(transform, table)
+        )
         self._flags = kept_flags(table, self._kept)
         smaller = truncated(table, self._kept)
         values = member.dequantize(symbols[:, self._flags], self._quantizer_table)

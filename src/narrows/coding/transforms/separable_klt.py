@@ -29,8 +29,9 @@ class SeparableKLT(Transform):
     samples to fit them to. On the last maps of a network, where one block is the whole map, this
     needs four tenths fewer bytes than joint blocks of 2 × 2 (docs/results.md).
 
-    The components are in the order of falling variance, so a table is made smaller by cutting
-    `order`, `weight` and `variance` short; what is cut off is coded as zero.
+    The components run through the positions, the most varying first, and for each through all
+    channels, so a table is made smaller by cutting `weight` and `variance` short: what is cut off
+    is coded as zero, and a graph need not compute it.
 
     Args:
         block: Positions of a block along each axis.
@@ -106,18 +107,20 @@ class SeparableKLT(Transform):
         """Batch (n, *shape) to components (n, kept, blocks...)."""
         tiles = self.geometry(tuple(int(size) for size in table["shape"]))
         y = project(_blocks(tiles, np.asarray(x, np.float32)) - table["mean"][..., None], table)
-        y = y.reshape(len(x), tiles.dimension, -1)[:, table["order"][0]]
-        y = y * table["weight"][0][:, None]
+        y = y.transpose(0, 2, 1, 3).reshape(len(x), tiles.dimension, -1)
+        y = y[:, : table["weight"].shape[1]] * table["weight"][0][:, None]
         return np.ascontiguousarray(y.reshape(len(x), -1, *tiles.blocks), dtype=np.float32)
 
     def inverse(self, y: Floats, table: Table) -> Floats:
         """Components (n, kept, blocks...) back to a batch (n, *shape)."""
         tiles = self.geometry(tuple(int(size) for size in table["shape"]))
         inner = tiles.dimension // tiles.channels
-        rows = np.asarray(y, np.float32).reshape(len(y), len(table["order"][0]), -1)
+        weight = table["weight"][0]
+        rows = np.asarray(y, np.float32).reshape(len(y), len(weight), -1)
         z: NDArray[np.float32] = np.zeros((len(y), tiles.dimension, rows.shape[2]), np.float32)
-        z[:, table["order"][0]] = rows / table["weight"][0][:, None]
-        z = np.matmul(table["position_basis"].T, z.reshape(-1, inner, rows.shape[2]))
+        z[:, : len(weight)] = rows / weight[:, None]
+        z = z.reshape(len(y), inner, tiles.channels, -1).transpose(0, 2, 1, 3)
+        z = np.matmul(table["position_basis"].T, z)
         z = np.matmul(table["channel_basis"].T, z.reshape(len(y), tiles.channels, -1))
         z = z.reshape(len(y), tiles.channels, inner, -1) + table["mean"][..., None]
         x = tiles.untile(z.reshape(len(y), 1, tiles.dimension, -1))
@@ -190,7 +193,7 @@ class _SeparableFitter:
             self._count += centred.shape[2]
 
     def table(self) -> Table:
-        """Both bases, mean (channels, positions), and order, weight, variance (1, components)."""
+        """Both bases, mean (channels, positions), and weight, variance (1, components)."""
         if not self._count:
             msg = "cannot fit a separable KLT to no samples: give at least one"
             raise CodecError(msg)
@@ -208,9 +211,7 @@ class _SeparableFitter:
             "position_basis": position_basis.astype(np.float32),
         }
         expected = np.outer(by_channel, by_position / max(float(by_position.mean()), 1e-30))
-        variance = self._variances(bases, mean, expected).reshape(-1)
-        order = np.argsort(-variance, kind="stable")
-        variance = variance[order]
+        variance = self._variances(bases, mean, expected).T.reshape(-1)
         floor = np.maximum(variance, max(float(variance.mean()), 1e-30) * _LEAST_SHARE)
         spread = np.diagonal(across) + ((mean - mean.mean(1, keepdims=True)) ** 2).mean(1)
         sizes = tiles.positions
@@ -219,7 +220,6 @@ class _SeparableFitter:
             "shape": np.asarray(shape, np.int32),
             **bases,
             "mean": mean.astype(np.float32),
-            "order": order[None].astype(np.int32),
             "weight": ((floor / floor.mean()) ** (self._klt.exponent / 2))[None].astype(np.float32),
             "variance": variance[None].astype(np.float32),
             "channel_mean": mean.mean(1).astype(np.float32),
