@@ -128,6 +128,8 @@ def find_scale(
         rms = math.sqrt(float(np.mean(np.square(y, dtype=np.float64))))
         if not rms:
             msg = f"tensor {cut.tensor!r} (cut {cut.index}) is constant: leave that cut out"
+            if len(feature) == 1:
+                msg = "the fit set has one example: codecs need some that differ, fifty or more"
             raise PlanError(msg)
 
         own = channel_moments(feature, transform)

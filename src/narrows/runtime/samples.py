@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 
 from narrows.errors import InputError
 from narrows.runtime.manifest import Manifest
+from narrows.splits import PICTURE_SUFFIXES
 
 STANDARD_INPUT: Final = "-"
 MAX_BLOB_BYTES: Final = 1 << 28
 
-_PICTURES: Final = frozenset(
-    [".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)
 _ARRAYS: Final = frozenset([".npy"])
 _LENGTH: Final = struct.Struct("<I")
 
@@ -58,7 +56,7 @@ def sources(
     Raises:
         InputError: A folder holds nothing of the kind, or a stream of files is cut short.
     """
-    endings = _PICTURES if manifest.takes_pictures else _ARRAYS
+    endings = PICTURE_SUFFIXES if manifest.takes_pictures else _ARRAYS
     for text in inputs:
         path = Path(text)
         if text == STANDARD_INPUT:
