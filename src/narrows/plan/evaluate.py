@@ -158,7 +158,7 @@ def _settled(
     constraints: Constraints,
     places: Places,
 ) -> list[Candidate]:
-    """What the report set is read for: the choice, and the frontier as far as it fits.
+    """What the report set is read for: the choice, every whole model, the frontier that fits.
 
     "Fits" is about quality only; where nothing was chosen, all of the frontier. Fewest bytes
     first.
@@ -172,8 +172,11 @@ def _settled(
     frontier.sort(key=lambda c: c.payload_bytes)
     picked = [c for c in candidates if c.id == chosen]
     picked += [c for c in frontier if c.route is Route.IMAGE and c.id != chosen][:1]
+    # The uncompressed models: what every figure is compared with.
+    picked += [c for c in candidates if c.route is Route.LOCAL and c not in picked]
     picked += [c for c in frontier if c not in picked]
-    return picked[:_REPORTED]
+    whole = sum(c.route is Route.LOCAL for c in picked)
+    return picked[: _REPORTED + whole]
 
 
 def _quality_missed(candidate: Candidate, quality: Constraints, places: Places) -> bool:
