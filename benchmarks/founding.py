@@ -87,7 +87,7 @@ def _plan(name: str, variants: list[Variant], options: argparse.Namespace) -> Pl
         Objective.LATENCY,
         options.out / name,
         settings=settings,
-        title=f"EfficientNet-Lite, {name}",
+        title=f"{name} codec",
         watcher=_tell,
     )
 
