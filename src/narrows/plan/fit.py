@@ -73,15 +73,23 @@ def fit_passes(cuts: Sequence[Cut], settings: Settings, examples: int) -> int:
 
 def moment_groups(cuts: Sequence[Cut], settings: Settings, examples: int) -> list[list[Cut]]:
     """Cuts whose moments fit into the memory allowed together, in order."""
+
+    def needed(cut: Cut) -> int:
+        return sum(t.moments_bytes(cut.shape) for t in transforms_of(cut, settings, examples))
+
+    return grouped(cuts, needed, settings.moments_bytes)
+
+
+def grouped(cuts: Sequence[Cut], needed: Callable[[Cut], int], most: int) -> list[list[Cut]]:
+    """Cuts in order, divided where together they would need more than `most`."""
     groups: list[list[Cut]] = []
-    held = settings.moments_bytes + 1
+    held = most + 1
     for cut in cuts:
-        needed = sum(t.moments_bytes(cut.shape) for t in transforms_of(cut, settings, examples))
-        if held + needed > settings.moments_bytes:
+        if held + needed(cut) > most:
             groups.append([])
             held = 0
         groups[-1].append(cut)
-        held += needed
+        held += needed(cut)
     return groups
 
 
@@ -122,16 +130,7 @@ def _examples_needed(transform: MapTransform, cut: Cut) -> int:
 
 def _trial_groups(cuts: Sequence[Cut]) -> list[list[Cut]]:
     """Cuts whose features of the trial examples fit into memory together, in order."""
-    groups: list[list[Cut]] = []
-    held = _TRIAL_BYTES + 1
-    for cut in cuts:
-        size = 4 * math.prod(cut.shape) * _TRIAL_EXAMPLES
-        if held + size > _TRIAL_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(cut)
-        held += size
-    return groups
+    return grouped(cuts, lambda c: 4 * math.prod(c.shape) * _TRIAL_EXAMPLES, _TRIAL_BYTES)
 
 
 def _rates(
