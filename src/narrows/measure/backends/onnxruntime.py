@@ -1,0 +1,93 @@
+"""ONNX Runtime on the processor: the runtime of the base install."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from narrows.measure.backends.base import Backend, Input, Loaded, told_precision
+
+if TYPE_CHECKING:
+    from narrows.measure.backends.base import Array
+
+_WEIGHTED = ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention")
+_INT8 = ("QLinear", "QGemm", "Integer", "DynamicQuantize", "QAttention", "QOrdered")
+_TYPES = {"float": "float32", "double": "float64"}
+
+
+@final
+class OnnxRuntime(Backend):
+    """ONNX Runtime's own kernels for the processor."""
+
+    name: ClassVar[str] = "onnxruntime"
+    package: ClassVar[str] = "onnxruntime"
+    distribution: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str] = ""
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".ort")
+
+    def bring_in(self) -> None:
+        """Import ONNX Runtime."""
+        import narrows.graph.ort  # noqa: F401
+
+    def load(self, path: Path, *, threads: int) -> Loaded:
+        """Make a session.
+
+        Raises:
+            ModelError: The runtime does not take the model.
+        """
+        return _Session(path, threads)
+
+
+@final
+class _Session(Loaded):
+    def __init__(self, path: Path, threads: int) -> None:
+        from narrows.graph.ort import session
+
+        self._path = path
+        self._running = session(path, threads=threads)
+        self._feeds: Mapping[str, Array] | None = None
+        self.inputs = tuple(_input(given) for given in self._running.get_inputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        from narrows.graph.ort import run
+
+        self._feeds = feeds
+        return run(self._running, feeds)
+
+    def precision(self) -> str:
+        """From the kernels that a profiled run names."""
+        from narrows.graph.ort import run, session
+        from narrows.measure.backends.feeds import random_feeds
+
+        with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
+            profiled = session(self._path, profile_prefix=f"{folder}/trace")
+            run(profiled, self._feeds or random_feeds(self.inputs))
+            kernels = _kernels(Path(profiled.end_profiling()))
+        return told_precision([_precision(name) for name in kernels if _weighted(name)])
+
+
+def _kernels(trace: Path) -> list[str]:
+    """Operator of every kernel in a profile of one run."""
+    events = json.loads(trace.read_text(encoding="utf-8"))
+    ran = [event for event in events if str(event.get("name", "")).endswith("_kernel_time")]
+    return [str(event["args"]["op_name"]) for event in ran]
+
+
+def _weighted(kernel: str) -> bool:
+    return any(part in kernel for part in _WEIGHTED)
+
+
+def _precision(kernel: str) -> str:
+    return "i8" if any(part in kernel for part in _INT8) else "f32"
+
+
+def _input(given: Any) -> Input:
+    kind = given.type.removeprefix("tensor(").removesuffix(")")
+    return Input(
+        name=given.name,
+        shape=tuple(size if isinstance(size, int) and size > 0 else None for size in given.shape),
+        dtype=_TYPES.get(kind, kind),
+    )

@@ -1,0 +1,103 @@
+"""OpenVINO on the processor, its arithmetic pinned to what the file says.
+
+Left alone it computes float32 networks in bfloat16 where the processor can, silently; the hint
+below keeps them in float32. Int8 operators stay int8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from narrows.errors import ModelError
+from narrows.measure.backends.base import Backend, Input, Loaded, told_precision
+
+if TYPE_CHECKING:
+    from narrows.measure.backends.base import Array
+
+_WEIGHTED = frozenset(
+    {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"}
+    | {"RNNCell", "RNNSeq", "LSTMCell", "GRUCell"}
+)
+
+
+@final
+class OpenVino(Backend):
+    """OpenVINO's processor plugin."""
+
+    name: ClassVar[str] = "openvino"
+    package: ClassVar[str] = "openvino"
+    distribution: ClassVar[str] = "openvino"
+    extra: ClassVar[str] = "openvino"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".tflite", ".xml")
+
+    def bring_in(self) -> None:
+        """Import OpenVINO."""
+        import openvino  # noqa: F401
+
+    def load(self, path: Path, *, threads: int) -> Loaded:
+        """Compile the model for the processor.
+
+        Raises:
+            ModelError: OpenVINO does not take it.
+        """
+        return _Compiled(path, threads)
+
+
+@final
+class _Compiled(Loaded):
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino.Core()
+        try:
+            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO does not take {path.name}: {_message(error)}") from error
+        self._request = self._compiled.create_infer_request()
+        self.inputs = tuple(_input(port) for port in self._compiled.inputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        try:
+            found = self._request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO failed: {_message(error)}") from error
+        return [found[port] for port in self._compiled.outputs]
+
+    def precision(self) -> str:
+        """From the types that the compiled graph executes in."""
+        kinds = []
+        for operator in self._compiled.get_runtime_model().get_ordered_ops():
+            facts = operator.get_rt_info()
+            if _fact(facts, "layerType") in _WEIGHTED:
+                kinds.append(_fact(facts, "runtimePrecision"))
+        return told_precision(["i8" if kind in ("i8", "u8") else kind for kind in kinds])
+
+
+def _fact(facts: Any, name: str) -> str:
+    return str(facts[name].astype(str)) if name in facts else ""
+
+
+def _input(port: Any) -> Input:
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        raise ModelError(f"input {port.any_name!r} has no known number of axes: export it with one")
+    return Input(
+        name=port.any_name,
+        shape=tuple(axis.get_length() if axis.is_static else None for axis in shape),
+        dtype=str(port.element_type.to_dtype()),
+    )
+
+
+def _message(error: BaseException) -> str:
+    """The line of OpenVINO's many that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[-1][:400]
