@@ -34,6 +34,8 @@ class NodeCost:
         out_shape: Shape of its first output at batch 1.
         reads: The data it reads, by name.
         makes: What it makes, by name.
+        decoded: Elements of each constant that reaches it through DequantizeLinear: weights that
+            an integer kernel reads as they are stored and any other has made floats in every call.
     """
 
     name: str
@@ -51,6 +53,7 @@ class NodeCost:
     out_shape: tuple[int, ...]
     reads: tuple[str, ...]
     makes: tuple[str, ...]
+    decoded: tuple[int, ...] = ()
 
 
 def node_costs(model: Model) -> tuple[NodeCost, ...]:
@@ -129,7 +132,17 @@ def _node_cost(
         out_shape=outputs[0] if outputs else (),
         reads=tuple(data_inputs),
         makes=tuple(name for name in node.output if name),
+        decoded=tuple(_decoded(model, position)),
     )
+
+
+def _decoded(model: Model, position: int) -> Iterable[int]:
+    flow = model.flow
+    for name in flow.reads[position]:
+        if name in flow.data or name not in flow.producer:
+            continue
+        if flow.nodes[flow.producer[name]].op_type == "DequantizeLinear":
+            yield math.prod(model.tensors[name].at(1))
 
 
 def _shape(name: str, model: Model, stored: Mapping[str, onnx.TensorProto]) -> tuple[int, ...]:
