@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,36 @@ def session(
         )
     except _FAILURES as error:
         raise ModelError(f"ONNX Runtime does not take the model: {_message(error)}") from error
+
+
+def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph after the runtime's basic rewriting: constants folded, normalisation in weights.
+
+    Only operators of the standard are in it if only such were in `proto`; names stay.
+
+    Raises:
+        ModelError: The runtime does not take the model, or there is no room for a temporary file.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
+        path = Path(folder) / "simplified.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            ort.InferenceSession(
+                _serialise(proto), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            found = onnx.load(path)
+        except (*_FAILURES, OSError) as error:
+            raise ModelError(
+                f"ONNX Runtime cannot simplify the model: {_message(error)}"
+            ) from error
+    used = {node.domain for node in found.graph.node} | {""}
+    kept = [entry for entry in found.opset_import if entry.domain in used]
+    del found.opset_import[:]
+    found.opset_import.extend(kept)
+    return found
 
 
 def run(

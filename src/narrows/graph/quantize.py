@@ -1,0 +1,288 @@
+"""ONNX → ONNX static int8: weights per channel, activations by calibration (QuantizeLinear pairs).
+
+The numbers are made by ONNX Runtime's own quantizer, whose pairs its kernels are known to fuse.
+Calibration is narrows's (`calibrate.py`): the runtime's keeps every activation of every sample.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from narrows.errors import ModelError
+from narrows.graph.calibrate import Method, Range, activation_ranges
+from narrows.graph.load import Model, load
+from narrows.graph.ort import simplified
+from narrows.graph.quantized import WEIGHT_INPUTS, is_quantized
+
+Array = NDArray[Any]
+Integer = Literal["uint8", "int8"]
+
+# What ONNX Runtime's CPU kernels compute in 8-bit integers; what is left out of it (ConvTranspose,
+# recurrent layers, normalisations) would be dequantized, computed in float and quantized again.
+INT8_OPERATORS: Final = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Mul",
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "Sigmoid",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Concat",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Split",
+    "Slice",
+)
+_LEAST_OPSET: Final = 13  # the first whose DequantizeLinear knows channels
+_ARM: Final = ("aarch64", "arm64", "armv7l", "armv8l")
+
+
+def quantize_static(
+    model: Model | onnx.ModelProto | str | Path,
+    samples: Iterable[Array],
+    *,
+    activation: Integer | None = None,
+    weight: Integer = "int8",
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    exclude: Sequence[str] = (),
+    method: Method = "minmax",
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda _: None,
+) -> onnx.ModelProto:
+    """A model whose convolutions and matrix products run on 8-bit integers.
+
+    Batch normalisation is folded into weights first, and an activation function into the range of
+    its output. Operators that the runtime has no integer kernel for stay in floating point;
+    `weight_bearing` says which of those with weights these are.
+
+    Args:
+        model: In float32.
+        samples: Batches of real inputs in the model's layout, of the fit set; read once, in little
+            memory. A hundred samples are usual.
+        activation: Type of activations; None for what the processor computes fastest: uint8, and
+            int8 on Arm.
+        weight: Type of weights, which are symmetric.
+        per_channel: Whether each output channel has its own step; one for all loses several points
+            of accuracy on small networks.
+        reduce_range: Weights of 7 bits: on x86 without VNNI sums of uint8 × int8 saturate.
+        exclude: What to leave in float: names of nodes, types of operators, "first" and "last" for
+            the first and the last operator with weights.
+        method: How ranges follow from the samples.
+        threads: Threads inside an operator while calibrating.
+        progress: Called with the number of samples that are finished.
+
+    Returns:
+        The quantized model; the same names of inputs and outputs.
+
+    Raises:
+        ModelError: The model cannot be read, is quantized already, holds nothing to quantize, or
+            gives values that are not finite; something to exclude is not in it.
+        InputError: There are no samples, or they do not fit.
+
+    Example:
+        >>> from narrows.graph.quantized import weight_bearing
+        >>> text = '''<ir_version: 8, opset_import: ["" : 17]>
+        ... g (float[N, 4] x) => (float[N, 2] y) <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}>
+        ... {[product] h = MatMul(x, w) y = Relu(h)}'''
+        >>> made = quantize_static(onnx.parser.parse_model(text), [np.eye(4, dtype=np.float32)])
+        >>> weight_bearing(made).int8
+        ('product',)
+    """
+    ready = _prepared(model)
+    wanted = _wanted(ready, exclude)
+    names = _tensors_of(ready, wanted)
+    ranges = activation_ranges(
+        ready, names, samples, method=method, threads=threads, progress=progress
+    )
+    made = _quantized(
+        ready.proto,
+        ranges,
+        wanted,
+        activation=activation or default_activation(),
+        weight=weight,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+    )
+    made.producer_name = "narrows"
+    del made.graph.value_info[:]  # of tensors that are gone
+    return made
+
+
+def default_activation(machine: str | None = None) -> Integer:
+    """The type of activations that a processor computes fastest with weights of int8.
+
+    Example:
+        >>> default_activation("x86_64"), default_activation("aarch64")
+        ('uint8', 'int8')
+    """
+    return "int8" if (machine or platform.machine()).lower() in _ARM else "uint8"
+
+
+def with_opset(proto: onnx.ModelProto, least: int = _LEAST_OPSET) -> onnx.ModelProto:
+    """The model in an operator set that has what quantizing needs.
+
+    Raises:
+        ModelError: It is older and cannot be converted.
+    """
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    version = versions.get("", versions.get("ai.onnx", 0))
+    if version >= least:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, least)
+    except Exception as error:
+        msg = (
+            f"the model is of operator set {version}; quantizing needs {least} and it cannot be "
+            f"converted ({' '.join(str(error).split())[:200]}): export it again"
+        )
+        raise ModelError(msg) from None
+
+
+def opened(model: Model | onnx.ModelProto | str | Path) -> Model:
+    """A checked float model.
+
+    Raises:
+        ModelError: It cannot be read, or is quantized already.
+    """
+    found = model if isinstance(model, Model) else load(model)
+    if is_quantized(found.proto):
+        msg = "the model is quantized already: give the one in floating point"
+        raise ModelError(msg)
+    return found
+
+
+def _prepared(model: Model | onnx.ModelProto | str | Path) -> Model:
+    found = opened(model)
+    return load(with_opset(simplified(found.proto)))
+
+
+def _wanted(model: Model, exclude: Sequence[str]) -> list[str]:
+    """Names of the nodes to quantize."""
+    nodes = [node for i, node in enumerate(model.flow.nodes) if model.flow.is_data(i)]
+    weighted = [node.name for node in nodes if _has_weights(model, node)]
+    left_out: set[str] = set()
+    known = {node.name for node in nodes} | {node.op_type for node in nodes} | {"first", "last"}
+    for text in exclude:
+        if text not in known:
+            close = difflib.get_close_matches(text, sorted(known), n=3, cutoff=0.3)
+            msg = (
+                f"cannot exclude {text!r}: the model has no such node or operator (after folding); "
+                f"similar: {', '.join(close) or 'none'}; or give first, last"
+            )
+            raise ModelError(msg)
+        if text in ("first", "last"):
+            left_out.update(weighted[:1] if text == "first" else weighted[-1:])
+        left_out.update(n.name for n in nodes if text in (n.name, n.op_type))
+    wanted = [
+        n.name
+        for n in nodes
+        if n.op_type in INT8_OPERATORS and n.name not in left_out and _is_float32(model, n)
+    ]
+    if not set(wanted) & set(weighted):
+        types = sorted({node.op_type for node in nodes})
+        msg = (
+            "nothing with weights is left to quantize: the model has "
+            f"{', '.join(types[:12])}{' …' if len(types) > 12 else ''}, excluded are "
+            f"{', '.join(exclude) or 'none'}"
+        )
+        raise ModelError(msg)
+    return wanted
+
+
+def _has_weights(model: Model, node: onnx.NodeProto) -> bool:
+    """Whether an operator multiplies data by constants."""
+    place = WEIGHT_INPUTS.get(node.op_type)
+    return place is not None and any(n not in model.flow.data for n in node.input[: place + 1])
+
+
+def _is_float32(model: Model, node: onnx.NodeProto) -> bool:
+    names = [name for name in (*node.input[:1], *node.output[:1]) if name in model.tensors]
+    return all(model.tensors[name].dtype == "float32" for name in names)
+
+
+def _tensors_of(model: Model, wanted: Sequence[str]) -> list[str]:
+    """The float data that the wanted nodes read and make, in order."""
+    chosen = set(wanted)
+    names = [
+        name
+        for node in model.flow.nodes
+        if node.name in chosen
+        for name in (*node.input, *node.output)
+        if name in model.flow.data and model.tensors[name].dtype == "float32"
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _quantized(
+    proto: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    wanted: Sequence[str],
+    *,
+    activation: Integer,
+    weight: Integer,
+    per_channel: bool,
+    reduce_range: bool,
+) -> onnx.ModelProto:
+    # Imported here: it takes longer than the rest of the package, and few commands need it.
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+    data = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+    }
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    with _quiet():
+        try:
+            quantizer = QDQQuantizer(
+                copy,
+                per_channel,
+                reduce_range,
+                types[weight],
+                types[activation],
+                TensorsData(CalibrationMethod.MinMax, data),
+                list(wanted),
+                [],
+                list(INT8_OPERATORS),
+                {},
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        except (ValueError, RuntimeError, TypeError, KeyError, AssertionError) as error:
+            msg = f"ONNX Runtime cannot quantize the model: {' '.join(str(error).split())[:300]}"
+            raise ModelError(msg) from error
+    made: onnx.ModelProto = quantizer.model.model
+    return made
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantizer's notes, which are about its own defaults."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.disable(before)
