@@ -211,14 +211,15 @@ def plain(text: str) -> str:
 
 
 def _cleaned(plan: PlanRecord) -> PlanRecord:
-    return from_dict(PlanRecord, _clean(to_dict(plan)))
+    return from_dict(PlanRecord, clean(to_dict(plan)))
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """JSON with every text, keys among them, made safe to show by `plain`."""
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, dict):
-        return {plain(key): _clean(item) for key, item in value.items()}
+        return {plain(key): clean(item) for key, item in value.items()}
     return value

@@ -1,0 +1,180 @@
+"""What was measured of one cell of a study, or why it could not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
+
+from narrows.errors import ConfigError
+from narrows.measure.breakdown import TypeRow
+from narrows.measure.energy import EnergyRecord, NoEnergy
+from narrows.measure.execution import Execution
+from narrows.measure.memory import ColdStart
+from narrows.measure.quality import QualityRecord
+from narrows.measure.record import Measurement
+from narrows.measure.size import ModelSize
+from narrows.study.cells import Cell
+
+FORMAT: Final = 1
+VERDICTS: Final = ("faster", "slower", "not told apart")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A value with its 95 % interval.
+
+    Args:
+        value: The estimate.
+        low, high: Ends of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Time over that of the original on the same runtime and threads, round by round.
+
+    Args:
+        wall: Of wall times.
+        cpu: Of CPU times.
+        verdict: "faster", "slower" or "not told apart".
+    """
+
+    wall: Interval
+    cpu: Interval
+    verdict: str
+
+    def __post_init__(self) -> None:
+        """Refuse another verdict."""
+        if self.verdict not in VERDICTS:
+            msg = f"verdict {self.verdict!r}: expected one of {', '.join(VERDICTS)}"
+            raise ConfigError(msg)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How good the answers were.
+
+    Args:
+        set: Which of the task's sets.
+        quality: Accuracy, precision, recall, F1, and agreement with the original on ONNX Runtime.
+        accuracy: With its interval; None where labels are not classes.
+        ece: Expected calibration error; None where labels are not classes.
+        drop: Accuracy lost against the original, as pairs; None for the original itself.
+        metric: Name of the task's metric.
+    """
+
+    set: str
+    quality: QualityRecord
+    accuracy: Interval | None
+    ece: float | None
+    drop: Interval | None
+    metric: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """Where the time goes, by type of operator, from the runtime's own profiler.
+
+    Args:
+        by_type: Time and MACs of each type.
+        total_s: Time of a whole inference under the profiler.
+        unexplained_s: What the types leave of it.
+    """
+
+    by_type: tuple[TypeRow, ...]
+    total_s: float
+    unexplained_s: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What does not change with the threads: measured once for a network, variant and runtime.
+
+    Args:
+        size: Of the whole file.
+        macs: Multiply-accumulates of one sample.
+        precision: What the runtime really computes in, e.g. "f32", "i8", "bf16".
+        execution: What of the network runs in int8, or was removed; None where it is not known.
+        cold: Load time and peak memory in a fresh process; None where it was not measured.
+        operators: None where the runtime has no profiler here, or it was not asked for.
+        score: None where nothing was judged;
+        no_score: then this says why.
+        estimated_energy_j: From MACs and bytes moved by a table of energies per operation. An
+            estimate, never to be taken for a measurement.
+    """
+
+    size: ModelSize
+    macs: int
+    precision: str
+    execution: Execution | None
+    cold: ColdStart | None
+    operators: Operators | None
+    score: Score | None
+    no_score: str
+    estimated_energy_j: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRecord:
+    """One cell, measured.
+
+    Args:
+        cell: Which.
+        key: Digest of everything this depends on.
+        facts_key: Digest of what `facts` depend on.
+        model: As the study's file names the network.
+        random_weights: Whether the network's weights are random; then it has no accuracy.
+        session: Latencies of one session were taken in the same rounds.
+        batch: Samples in one inference.
+        latency: Of one inference without loading.
+        ratio: To the original on the same runtime; None for the original itself.
+        energy: Of one inference, or why there is none.
+        facts: Size, memory, operators, quality.
+        flags: What a reader must know: slower than its original, computed in bf16, contended, ...
+    """
+
+    name: ClassVar[str] = "measured"
+
+    cell: Cell
+    key: str
+    facts_key: str
+    model: str
+    random_weights: bool
+    session: str
+    batch: int
+    latency: Measurement
+    ratio: Ratio | None
+    energy: EnergyRecord | NoEnergy
+    facts: Facts
+    flags: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRecord:
+    """One cell that could not be measured; a rerun tries it again.
+
+    Args:
+        cell: Which.
+        key: As of a measured record; empty where even that could not be told.
+        reason: Why, and what to do.
+    """
+
+    name: ClassVar[str] = "failed"
+
+    cell: Cell
+    key: str
+    reason: str
+
+
+Record = MeasuredRecord | FailedRecord
