@@ -29,6 +29,7 @@ _FAILURES: tuple[type[Exception], ...] = (
         if isinstance(error, type) and issubclass(error, Exception)
     ),
 )
+_STORED_FAILURES: tuple[type[Exception], ...] = (*_FAILURES, OSError)
 
 
 def session(
@@ -103,10 +104,9 @@ def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
                 _serialise(proto), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             found = onnx.load(path)
-        except (*_FAILURES, OSError) as error:
-            raise ModelError(
-                f"ONNX Runtime cannot simplify the model: {_message(error)}"
-            ) from error
+        except _STORED_FAILURES as error:
+            msg = f"ONNX Runtime cannot simplify the model: {_message(error)}"
+            raise ModelError(msg) from error
     used = {node.domain for node in found.graph.node} | {""}
     kept = [entry for entry in found.opset_import if entry.domain in used]
     del found.opset_import[:]
