@@ -1,127 +1,133 @@
-"""Peak memory and cold times of a model, in a process of its own that has done nothing else."""
+"""Peak memory and cold times of a model, in processes of their own that have done nothing else."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from narrows.errors import MeasureError
+from narrows.measure.environment import Environment, environment
+from narrows.measure.record import Measurement
+from narrows.measure.workers import Greeting, WorkerContender, open_contender
 
 if TYPE_CHECKING:
     import onnx
 
-_LIMIT_S = 300.0
+PROCESSES = 5
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """What a fresh process needs for one answer.
+    """What a fresh process needs for one answer; each with a sample for every process.
 
     Args:
         peak_bytes: Most resident memory, everything included.
         base_bytes: Resident memory with the runtime imported and no model.
         import_s: Importing the runtime.
-        load_s: Making the session.
+        load_s: Loading the model.
         first_s: The first inference.
     """
 
-    peak_bytes: int
-    base_bytes: int
-    import_s: float
-    load_s: float
-    first_s: float
+    peak_bytes: Measurement
+    base_bytes: Measurement
+    import_s: Measurement
+    load_s: Measurement
+    first_s: Measurement
 
     @property
-    def model_bytes(self) -> int:
+    def model_bytes(self) -> float:
         """What the model added."""
-        return self.peak_bytes - self.base_bytes
+        return self.peak_bytes.median - self.base_bytes.median
 
 
-def cold_start(source: str | Path | onnx.ModelProto, *, threads: int = 1) -> ColdStart:
-    """Load a model and run it once on zeros in a fresh process.
+def cold_start(
+    source: str | Path | onnx.ModelProto,
+    *,
+    threads: int = 1,
+    backend: str = "onnxruntime",
+    processes: int = PROCESSES,
+    shape: Sequence[int] | None = None,
+    batch: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ColdStart:
+    """Load a model and run it once, in several fresh processes.
 
     Args:
-        source: Path of an ONNX file, or a model.
-        threads: Threads inside an operator.
+        source: Path of a model's file, or an ONNX model.
+        threads: Threads inside one call.
+        backend: Name of the runtime.
+        processes: How often.
+        shape: Of the input with its batch, where the model leaves more open than the batch.
+        batch: Samples in the call.
+        progress: Called with the processes done and to do.
 
     Raises:
-        MeasureError: The process failed; its last line says why.
+        MissingExtra: The runtime is not installed.
+        MeasureError: A process failed; the message says why. Or this system does not tell how much
+            memory a process holds.
     """
-    if isinstance(source, str | Path):
-        return _ask(Path(source), threads)
     with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(source.SerializeToString())
-        return _ask(path, threads)
+        if isinstance(source, str | Path):
+            path = Path(source)
+        else:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(source.SerializeToString())
+
+        def start() -> WorkerContender:
+            return open_contender(path, backend=backend, threads=threads, shape=shape, batch=batch)
+
+        return cold_start_of(start, threads=threads, processes=processes, progress=progress)
 
 
-def _ask(path: Path, threads: int) -> ColdStart:
-    command = [sys.executable, "-m", "narrows.measure.memory", str(path), str(threads)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        msg = f"{path} did not answer within {_LIMIT_S:.0f} s in a fresh process: is it too large?"
-        raise MeasureError(msg) from None
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        msg = f"{path} failed in a fresh process ({lines[-1]}): run it here to see why"
-        raise MeasureError(msg)
-    return ColdStart(**json.loads(done.stdout))
+def cold_start_of(
+    start: Callable[[], WorkerContender],
+    *,
+    threads: int = 1,
+    processes: int = PROCESSES,
+    progress: Callable[[int, int], None] | None = None,
+) -> ColdStart:
+    """The cold start of anything that runs as a worker; see `cold_start`.
 
-
-def resident_bytes(field: str = "VmRSS") -> int:
-    """Resident memory of this process: "VmRSS" now, "VmHWM" the most since it began.
+    Args:
+        start: Starts a fresh worker.
+        threads: Threads it uses.
+        processes: How often.
+        progress: Called with the processes done and to do.
 
     Raises:
-        MeasureError: The system does not tell.
+        MeasureError: A process failed, or there are no figures of its memory.
     """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        status = ""
-    found = [line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")]
-    if not found:
-        msg = f"memory cannot be measured: this system has no {field} in /proc/self/status"
+    if processes < 1:
+        msg = f"cannot measure the cold start of {processes} processes: ask for one or more"
         raise MeasureError(msg)
-    return int(found[0]) * 1024
+    here = environment(threads=threads)
+    greetings: list[Greeting] = []
+    for done in range(processes):
+        with closing(start()) as worker:
+            greetings.append(worker.greeting)
+        if progress:
+            progress(done + 1, processes)
+    return ColdStart(
+        peak_bytes=_bytes("peak_bytes", [one.peak_bytes for one in greetings], here),
+        base_bytes=_bytes("base_bytes", [one.base_bytes for one in greetings], here),
+        import_s=_seconds("import_s", [one.import_s for one in greetings], here),
+        load_s=_seconds("load_s", [one.load_s for one in greetings], here),
+        first_s=_seconds("first_s", [one.first_s for one in greetings], here),
+    )
 
 
-def _answer_once(path: str, threads: int) -> None:
-    """What the fresh process does. Shapes left open are 1; it prints one JSON object."""
-    started_s = time.perf_counter()
-    import numpy as np
-
-    from narrows.graph.ort import session
-
-    imported_s = time.perf_counter()
-    base_bytes = resident_bytes()
-    running = session(path, threads=threads)
-    loaded_s = time.perf_counter()
-    feeds = {}
-    for given in running.get_inputs():
-        shape = [size if isinstance(size, int) else 1 for size in given.shape]
-        kind = given.type.removeprefix("tensor(").removesuffix(")")
-        dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-        feeds[given.name] = np.zeros(shape, dtype)
-    ready_s = time.perf_counter()
-    running.run(None, feeds)
-    first_s = time.perf_counter() - ready_s
-    record = {
-        "peak_bytes": resident_bytes("VmHWM"),
-        "base_bytes": base_bytes,
-        "import_s": imported_s - started_s,
-        "load_s": loaded_s - imported_s,
-        "first_s": first_s,
-    }
-    sys.stdout.write(json.dumps(record))
+def _bytes(name: str, samples: Sequence[int | None], here: Environment) -> Measurement:
+    known = [float(value) for value in samples if value is not None]
+    if len(known) < len(samples):
+        msg = "memory cannot be measured: this system has no figures of it in /proc/self/status"
+        raise MeasureError(msg)
+    return Measurement(name=name, unit="B", samples=tuple(known), environment=here)
 
 
-if __name__ == "__main__":
-    _answer_once(sys.argv[1], int(sys.argv[2]))
+def _seconds(name: str, samples: Sequence[float], here: Environment) -> Measurement:
+    return Measurement(name=name, unit="s", samples=tuple(samples), environment=here)

@@ -141,6 +141,24 @@ def resolve(
     return cached
 
 
+def network(model: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """The torch network of a name, and the shape of one input.
+
+    Args:
+        model: A zoo:, timm: or torchvision: name.
+
+    Raises:
+        InputError: It is another form of name.
+        MissingExtra: It needs packages that are not installed.
+        ModelError: There is no such network, or it cannot be built.
+    """
+    source = parse(model)
+    if source.library in ("file", "factory"):
+        msg = f"{model!r} names no torch network: give zoo:NAME, timm:NAME or torchvision:NAME"
+        raise InputError(msg)
+    return _build(source)
+
+
 def preset(model: str | Path) -> Preprocess | None:
     """The preprocessing a model was trained with, or None where its name does not tell.
 

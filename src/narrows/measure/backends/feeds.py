@@ -58,8 +58,11 @@ def read_feeds(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
         with path.open("rb") as file:
             found = np.load(file, allow_pickle=False)
             arrays = dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
-    except (OSError, ValueError, EOFError) as error:
-        msg = f"inputs {path} cannot be read ({error}): save arrays of numbers with numpy.save"
+    except OSError as error:
+        msg = f"inputs {path} cannot be read: {error.strerror}"
+        raise MeasureError(msg) from None
+    except (ValueError, EOFError):
+        msg = f"inputs {path} is no .npy or .npz file of numbers: write it with numpy.save"
         raise MeasureError(msg) from None
     if not isinstance(arrays, dict):
         arrays = {given.name: arrays for given in inputs}

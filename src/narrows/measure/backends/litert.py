@@ -48,7 +48,7 @@ class _Interpreted(Loaded):
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"LiteRT does not take {path.name}: {error}") from error
+            raise ModelError(f"LiteRT does not take the file: {error}") from error
         details = self._interpreter.get_input_details()
         self._places = {detail["name"]: detail["index"] for detail in details}
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]

@@ -1,4 +1,8 @@
-"""ONNX Runtime on the processor: the runtime of the base install."""
+"""ONNX Runtime on the processor: the runtime of the base install.
+
+It is used here as every program uses it, not through `narrows.graph`, whose imports would count as
+the runtime's own time and memory.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from narrows.errors import ModelError
 from narrows.measure.backends.base import Backend, Input, Loaded, told_precision
 
 if TYPE_CHECKING:
@@ -30,7 +35,8 @@ class OnnxRuntime(Backend):
 
     def bring_in(self) -> None:
         """Import ONNX Runtime."""
-        import narrows.graph.ort  # noqa: F401
+        import numpy  # noqa: F401
+        import onnxruntime  # noqa: F401
 
     def load(self, path: Path, *, threads: int) -> Loaded:
         """Make a session.
@@ -44,29 +50,44 @@ class OnnxRuntime(Backend):
 @final
 class _Session(Loaded):
     def __init__(self, path: Path, threads: int) -> None:
-        from narrows.graph.ort import session
-
         self._path = path
-        self._running = session(path, threads=threads)
+        self._running = _session(path, threads)
         self._feeds: Mapping[str, Array] | None = None
         self.inputs = tuple(_input(given) for given in self._running.get_inputs())
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        from narrows.graph.ort import run
-
         self._feeds = feeds
-        return run(self._running, feeds)
+        found: list[Array] = self._running.run(None, feeds)
+        return found
 
     def precision(self) -> str:
         """From the kernels that a profiled run names."""
-        from narrows.graph.ort import run, session
         from narrows.measure.backends.feeds import random_feeds
 
         with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
-            profiled = session(self._path, profile_prefix=f"{folder}/trace")
-            run(profiled, self._feeds or random_feeds(self.inputs))
+            profiled = _session(self._path, 1, profile_prefix=f"{folder}/trace")
+            profiled.run(None, self._feeds or random_feeds(self.inputs))
             kernels = _kernels(Path(profiled.end_profiling()))
         return told_precision([_precision(name) for name in kernels if _weighted(name)])
+
+
+def _session(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # the runtime's errors share no base class of their own
+        told = " ".join(str(error).split())[:400]
+        raise ModelError(f"ONNX Runtime does not take the file: {told}") from error
 
 
 def _kernels(trace: Path) -> list[str]:

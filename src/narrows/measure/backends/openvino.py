@@ -60,7 +60,7 @@ class _Compiled(Loaded):
         try:
             self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO does not take {path.name}: {_message(error)}") from error
+            raise ModelError(f"OpenVINO does not take the file: {_message(error)}") from error
         self._request = self._compiled.create_infer_request()
         self.inputs = tuple(_input(port) for port in self._compiled.inputs)
 
