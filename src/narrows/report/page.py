@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from narrows.report.scene import Scene
 
 NAME = "index.html"
 MOST_BYTES = 8_000_000
-_SCRIPTS = ("format.js", "costs.js", "charts.js", "routes.js", "table.js", "page.js")
+_SCRIPTS = ("costs.js", "charts.js", "routes.js", "table.js", "page.js")
+_SHARED_SCRIPTS = ("format.js", "plot.js", "theme.js")
 
 
 def write_page(scene: Scene, folder: str | Path) -> Path:
@@ -50,15 +52,9 @@ def render_page(scene: Scene) -> str:
         MissingExtra: plotly is not installed.
         PlanError: It would pass 8 MB.
     """
-    scripts = [_plotly(), "\n".join(['"use strict";', *(_asset(name) for name in _SCRIPTS)])]
-    parts = {
-        "POLICY": " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
-        "TITLE": html.escape(scene.title),
-        "STYLE": _asset("page.css"),
-        "DATA": _safe_json(page_data(scene)),
-        "SCRIPTS": "\n".join(f"<script>{script}</script>" for script in scripts),
-    }
-    page = _filled(_asset("page.html"), parts)
+    page = compose(
+        "page.html", _SCRIPTS, styles=("page.css",), title=scene.title, data=page_data(scene)
+    )
     size_bytes = len(page.encode())
     if size_bytes > MOST_BYTES:
         count = sum(len(plan.candidates) for plan in scene.plans)
@@ -68,6 +64,33 @@ def render_page(scene: Scene) -> str:
         )
         raise PlanError(msg)
     return page
+
+
+def compose(
+    template: str, scripts: Sequence[str], *, styles: Sequence[str], title: str, data: object
+) -> str:
+    """A page from its parts: the scripts all pages share, then its own; its data as JSON.
+
+    Args:
+        template: Name of the asset with the page's frame.
+        scripts: Names of its own scripts, in the order they run.
+        styles: Names of its style sheets.
+        title: Heading, plain text.
+        data: What the scripts read.
+
+    Raises:
+        MissingExtra: plotly is not installed.
+    """
+    own = "\n".join(['"use strict";', *(_asset(name) for name in (*_SHARED_SCRIPTS, *scripts))])
+    written = [_plotly(), own]
+    parts = {
+        "POLICY": " ".join(f"'sha256-{_digest(script)}'" for script in written),
+        "TITLE": html.escape(title),
+        "STYLE": "\n".join(_asset(name) for name in styles),
+        "DATA": _safe_json(data),
+        "SCRIPTS": "\n".join(f"<script>{script}</script>" for script in written),
+    }
+    return _filled(_asset(template), parts)
 
 
 def _filled(template: str, parts: dict[str, str]) -> str:

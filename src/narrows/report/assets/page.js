@@ -120,20 +120,8 @@ function showPlan(index) {
   byId("terms-note").textContent = plan.bars_note;
 }
 
-// Theme: the system's, or the one asked for; kept for this page where the browser allows.
-const THEMES = ["system", "light", "dark"];
-const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
-let theme = "system";
-function setTheme(name) {
-  theme = name;
-  document.documentElement.dataset.theme = name === "dark" || (name === "system" && systemDark.matches) ? "dark" : "light";
-  byId("theme").textContent = `Theme: ${name}`;
-}
-
 function start() {
-  setTheme("system");
-  byId("theme").addEventListener("click", () => { setTheme(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]); drawAll(); });
-  systemDark.addEventListener("change", () => { if (theme === "system") { setTheme(theme); drawAll(); } });
+  startTheme(drawAll);
   for (const note of document.querySelectorAll(".scope")) note.textContent = `Counted on: ${DATA.scope}.`;
   const networks = DATA.networks.map((network, index) => [index, network.label]);
   const chosen = PLANS[0].chosen === null ? 0 : PLANS[0].rows[PLANS[0].chosen].network;
@@ -150,11 +138,7 @@ function start() {
   plans.addEventListener("change", () => { showPlan(Number(plans.value)); drawPlan(); });
   showPlan(0);
   drawAll();
-  let width = window.innerWidth;
-  window.addEventListener("resize", () => {
-    if ((width < 700) !== isNarrow() || (width < 860) !== (window.innerWidth < 860)) drawAll();
-    width = window.innerWidth;
-  });
+  onWidthChange(drawAll);
   document.documentElement.dataset.ready = "true";
 }
 
