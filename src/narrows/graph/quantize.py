@@ -6,7 +6,6 @@ Calibration is narrows's (`calibrate.py`): the runtime's keeps every activation 
 
 from __future__ import annotations
 
-import difflib
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from narrows.errors import ModelError
 from narrows.graph.calibrate import Method, Range, activation_ranges
 from narrows.graph.load import Model, load
 from narrows.graph.ort import simplified
-from narrows.graph.quantized import WEIGHT_INPUTS, is_quantized
+from narrows.graph.quantized import data_nodes, excluded, has_weights, opened, with_opset
 
 Array = NDArray[Any]
 Integer = Literal["uint8", "int8"]
@@ -51,7 +50,6 @@ INT8_OPERATORS: Final = (
     "Split",
     "Slice",
 )
-_LEAST_OPSET: Final = 13  # the first whose DequantizeLinear knows channels
 _ARM: Final = ("aarch64", "arm64", "armv7l", "armv8l")
 
 
@@ -137,39 +135,6 @@ def default_activation(machine: str | None = None) -> Integer:
     return "int8" if (machine or platform.machine()).lower() in _ARM else "uint8"
 
 
-def with_opset(proto: onnx.ModelProto, least: int = _LEAST_OPSET) -> onnx.ModelProto:
-    """The model in an operator set that has what quantizing needs.
-
-    Raises:
-        ModelError: It is older and cannot be converted.
-    """
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    version = versions.get("", versions.get("ai.onnx", 0))
-    if version >= least:
-        return proto
-    try:
-        return onnx.version_converter.convert_version(proto, least)
-    except Exception as error:
-        msg = (
-            f"the model is of operator set {version}; quantizing needs {least} and it cannot be "
-            f"converted ({' '.join(str(error).split())[:200]}): export it again"
-        )
-        raise ModelError(msg) from None
-
-
-def opened(model: Model | onnx.ModelProto | str | Path) -> Model:
-    """A checked float model.
-
-    Raises:
-        ModelError: It cannot be read, or is quantized already.
-    """
-    found = model if isinstance(model, Model) else load(model)
-    if is_quantized(found.proto):
-        msg = "the model is quantized already: give the one in floating point"
-        raise ModelError(msg)
-    return found
-
-
 def _prepared(model: Model | onnx.ModelProto | str | Path) -> Model:
     found = opened(model)
     return load(with_opset(simplified(found.proto)))
@@ -177,27 +142,13 @@ def _prepared(model: Model | onnx.ModelProto | str | Path) -> Model:
 
 def _wanted(model: Model, exclude: Sequence[str]) -> list[str]:
     """Names of the nodes to quantize."""
-    nodes = [node for i, node in enumerate(model.flow.nodes) if model.flow.is_data(i)]
-    weighted = [node.name for node in nodes if _has_weights(model, node)]
-    left_out: set[str] = set()
-    known = {node.name for node in nodes} | {node.op_type for node in nodes} | {"first", "last"}
-    for text in exclude:
-        if text not in known:
-            close = difflib.get_close_matches(text, sorted(known), n=3, cutoff=0.3)
-            msg = (
-                f"cannot exclude {text!r}: the model has no such node or operator (after folding); "
-                f"similar: {', '.join(close) or 'none'}; or give first, last"
-            )
-            raise ModelError(msg)
-        if text in ("first", "last"):
-            left_out.update(weighted[:1] if text == "first" else weighted[-1:])
-        left_out.update(n.name for n in nodes if text in (n.name, n.op_type))
+    nodes, left_out = data_nodes(model), excluded(model, exclude)
     wanted = [
-        n.name
-        for n in nodes
-        if n.op_type in INT8_OPERATORS and n.name not in left_out and _is_float32(model, n)
+        node
+        for node in nodes
+        if node.op_type in INT8_OPERATORS and node.name not in left_out and _is_float32(model, node)
     ]
-    if not set(wanted) & set(weighted):
+    if not any(has_weights(model, node) for node in wanted):
         types = sorted({node.op_type for node in nodes})
         msg = (
             "nothing with weights is left to quantize: the model has "
@@ -205,13 +156,7 @@ def _wanted(model: Model, exclude: Sequence[str]) -> list[str]:
             f"{', '.join(exclude) or 'none'}"
         )
         raise ModelError(msg)
-    return wanted
-
-
-def _has_weights(model: Model, node: onnx.NodeProto) -> bool:
-    """Whether an operator multiplies data by constants."""
-    place = WEIGHT_INPUTS.get(node.op_type)
-    return place is not None and any(n not in model.flow.data for n in node.input[: place + 1])
+    return [node.name for node in wanted]
 
 
 def _is_float32(model: Model, node: onnx.NodeProto) -> bool:

@@ -1,17 +1,23 @@
-"""What of a model is in 8-bit integers, read off its graph.
+"""What of a model is in 8-bit integers, and what can be, read off its graph.
 
 What the runtime makes of the graph is another question: `narrows.measure.execution` answers it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, final
 
 import onnx
 
+from narrows.errors import ModelError
 from narrows.graph.flow import trace
+from narrows.graph.load import Model, load
+
+LEAST_OPSET: Final = 13  # the first whose DequantizeLinear knows channels
 
 # Operators with weights, and which of their inputs these are.
 WEIGHT_INPUTS: Final[Mapping[str, int]] = {
@@ -95,3 +101,75 @@ def weight_bearing(proto: onnx.ModelProto) -> WeightBearing:
         else:
             found["weights_only"].append(node.name)
     return WeightBearing(**{name: tuple(names) for name, names in found.items()})
+
+
+def with_opset(proto: onnx.ModelProto, least: int = LEAST_OPSET) -> onnx.ModelProto:
+    """The model in an operator set that has what quantizing needs.
+
+    Raises:
+        ModelError: It is older and cannot be converted.
+    """
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    version = versions.get("", versions.get("ai.onnx", 0))
+    if version >= least:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, least)
+    except Exception as error:
+        msg = (
+            f"the model is of operator set {version}; quantizing needs {least} and it cannot be "
+            f"converted ({' '.join(str(error).split())[:200]}): export it again"
+        )
+        raise ModelError(msg) from None
+
+
+def opened(model: Model | onnx.ModelProto | str | Path) -> Model:
+    """A checked float model.
+
+    Raises:
+        ModelError: It cannot be read, or is quantized already.
+    """
+    found = model if isinstance(model, Model) else load(model)
+    if is_quantized(found.proto):
+        msg = "the model is quantized already: give the one in floating point"
+        raise ModelError(msg)
+    return found
+
+
+def excluded(model: Model, exclude: Sequence[str]) -> frozenset[str]:
+    """Names of the nodes that are to stay as they are.
+
+    Args:
+        model: The model.
+        exclude: Names of nodes, types of operators, "first" and "last" (with weights).
+
+    Raises:
+        ModelError: Something is not in the model; the message names what is similar.
+    """
+    nodes = data_nodes(model)
+    known = {name for node in nodes for name in (node.name, node.op_type)} | {"first", "last"}
+    weighted = [node.name for node in nodes if has_weights(model, node)]
+    found: set[str] = set()
+    for text in exclude:
+        if text not in known:
+            close = difflib.get_close_matches(text, sorted(known), n=3, cutoff=0.3)
+            msg = (
+                f"cannot exclude {text!r}: the model has no such node or operator (after folding); "
+                f"similar: {', '.join(close) or 'none'}; or give first, last"
+            )
+            raise ModelError(msg)
+        if text in ("first", "last"):
+            found.update(weighted[:1] if text == "first" else weighted[-1:])
+        found.update(node.name for node in nodes if text in (node.name, node.op_type))
+    return frozenset(found)
+
+
+def data_nodes(model: Model) -> list[onnx.NodeProto]:
+    """The nodes that work on data, in order."""
+    return [node for i, node in enumerate(model.flow.nodes) if model.flow.is_data(i)]
+
+
+def has_weights(model: Model, node: onnx.NodeProto) -> bool:
+    """Whether an operator multiplies data by constants."""
+    place = WEIGHT_INPUTS.get(node.op_type)
+    return place is not None and any(n not in model.flow.data for n in node.input[: place + 1])
