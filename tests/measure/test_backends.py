@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from narrows.errors import MeasureError, ModelError
+from narrows.measure.backends import BACKENDS, backend_of
+from narrows.measure.backends.base import Input
+from narrows.measure.backends.feeds import random_feeds
+from narrows.measure.graph_builder import Builder
+
+RNG = np.random.default_rng(5)
+WEIGHT = RNG.standard_normal((6, 12)).astype(np.float32)
+BIAS = RNG.standard_normal(6).astype(np.float32)
+
+
+def convolutional() -> onnx.ModelProto:
+    graph = Builder(shape=(3, 16, 16), rng=np.random.default_rng(0))
+    weight = graph.weight(16, 3, 3, 3)
+    value = graph.op("Relu", graph.op("Conv", "x", weight, kernel_shape=[3, 3], pads=[1] * 4))
+    flat = graph.op("Flatten", graph.op("GlobalAveragePool", value))
+    return graph.model(graph.op("Gemm", flat, graph.weight(16, 6)))
+
+
+def dense() -> onnx.ModelProto:
+    """relu(x @ WEIGHT.T + BIAS), as `lite_dense` is."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        net (float[N, 12] x) => (float[N, 6] y) { h = Gemm <transB = 1> (x, w, b) y = Relu (h) }"""
+    )
+    for name, value in (("w", WEIGHT), ("b", BIAS)):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    return proto
+
+
+def lite_dense() -> bytes:
+    """The same network as a .tflite file, made by LiteRT's own schema."""
+    schema: Any = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers: Any = pytest.importorskip("flatbuffers")
+    contents = [b"", WEIGHT.tobytes(), BIAS.tobytes()]
+    buffers = [schema.BufferT(data=np.frombuffer(data, np.uint8)) for data in contents]
+    shapes = {"x": ((1, 12), 0), "w": ((6, 12), 1), "b": ((6,), 2), "y": ((1, 6), 0)}
+    tensors = [
+        schema.TensorT(name=name.encode(), shape=list(shape), type=0, buffer=place)
+        for name, (shape, place) in shapes.items()
+    ]
+    for tensor in (tensors[0], tensors[3]):
+        tensor.shapeSignature = [-1, tensor.shape[1]]
+    activation = schema.ActivationFunctionType.RELU
+    operator = schema.OperatorT(
+        opcodeIndex=0,
+        inputs=[0, 1, 2],
+        outputs=[3],
+        builtinOptionsType=schema.BuiltinOptions.FullyConnectedOptions,
+        builtinOptions=schema.FullyConnectedOptionsT(fusedActivationFunction=activation),
+    )
+    graph = schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[3], operators=[operator])
+    code = schema.OperatorCodeT(
+        builtinCode=schema.BuiltinOperator.FULLY_CONNECTED,
+        deprecatedBuiltinCode=schema.BuiltinOperator.FULLY_CONNECTED,
+        version=1,
+    )
+    model = schema.ModelT(version=3, operatorCodes=[code], subgraphs=[graph], buffers=buffers)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def int8(proto: onnx.ModelProto, folder: Path) -> Path:
+    """The network with its convolution in int8 and the rest in float."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Noise(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter([{"x": RNG.standard_normal((1, 3, 16, 16)).astype(np.float32)}] * 2)
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    path = folder / "int8.onnx"
+    # Its optimised copy goes beside the model.
+    onnx.save(proto, folder / "float.onnx")
+    quantize_static(
+        folder / "float.onnx",
+        path,
+        Noise(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "Relu"],
+        per_channel=True,
+    )
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[onnx.ModelProto], Path]:
+    def save(proto: onnx.ModelProto) -> Path:
+        onnx.save(proto, tmp_path / "net.onnx")
+        return tmp_path / "net.onnx"
+
+    return save
+
+
+@pytest.mark.parametrize("make", [convolutional, dense])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_outputs_agree_with_the_reference(
+    name: str, make: Callable[[], onnx.ModelProto], saved: Callable[[onnx.ModelProto], Path]
+) -> None:
+    proto = make()
+    backend = backend_of(name)
+    backend.check()
+    loaded = backend.load(saved(proto), threads=1)
+    assert [given.shape[0] for given in loaded.inputs] == [None]
+    feeds = random_feeds(loaded.inputs, batch=3)
+    wanted = ReferenceEvaluator(proto).run(None, feeds)
+    found = loaded.run(feeds)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-5)
+    assert found[0] is not loaded.run(feeds)[0]  # a later call does not change what was given
+    assert loaded.precision() == "f32"
+
+
+def test_litert_agrees_with_onnx_runtime(tmp_path: Path) -> None:
+    (tmp_path / "net.tflite").write_bytes(lite_dense())
+    onnx.save(dense(), tmp_path / "net.onnx")
+    reference = backend_of("onnxruntime").load(tmp_path / "net.onnx", threads=1)
+    for name in ("litert", "openvino"):
+        backend_of(name).check_file(tmp_path / "net.tflite")
+        loaded = backend_of(name).load(tmp_path / "net.tflite", threads=1)
+        assert loaded.inputs == (Input(name="x", shape=(None, 12), dtype="float32"),)
+        for batch in (1, 3):
+            feeds = random_feeds(loaded.inputs, batch=batch)
+            found, wanted = loaded.run(feeds)[0], reference.run(feeds)[0]
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        assert loaded.precision() == "f32"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_what_really_ran_in_int8_is_told(name: str, tmp_path: Path) -> None:
+    loaded = backend_of(name).load(int8(convolutional(), tmp_path), threads=1)
+    feeds = random_feeds(loaded.inputs)
+    loaded.run(feeds)
+    assert loaded.precision() == "mixed: 1 of 2 i8"
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_a_file_that_is_no_model_is_refused(name: str, tmp_path: Path) -> None:
+    backend = backend_of(name)
+    for suffix in backend.suffixes:
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(b"\x08garbage")
+        with pytest.raises(ModelError, match="does not take the file"):
+            backend.load(path, threads=1)
+    (tmp_path / "net.txt").write_text("")
+    with pytest.raises(MeasureError, match=f"{name} does not read"):
+        backend.check_file(tmp_path / "net.txt")
+
+
+def test_the_version_of_every_runtime_is_known() -> None:
+    for backend in BACKENDS.values():
+        assert backend.version()[0].isdigit()
