@@ -32,7 +32,7 @@ from narrows.coding.quantizers import Uniform
 from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.coding.transforms.blocked_pca import MomentMatcher
 from narrows.graph import find_cuts, load
-from narrows.measure.divergence import divergences
+from narrows.measure.divergence import divergences, scale_of
 from narrows.plan.features import FeatureReader, Tail
 from narrows.plan.scale import channel_moments
 from narrows.zoo.sources import resolve
@@ -93,7 +93,7 @@ def main() -> None:
 
         def harm(restored: Array, tail: Tail = tail, wanted: Array = outputs[split:]) -> float:
             parts = [tail.run(restored[a : a + 50]) for a in range(0, len(restored), 50)]
-            return float(divergences(wanted, np.concatenate(parts)).mean())
+            return float(divergences(wanted, np.concatenate(parts), scale_of(wanted)).mean())
 
         print(f"cut {index} {cut.tensor} {cut.shape}, {100 * cut.head_macs_share:.1f} % of MACs")
         base_bytes = 0.0

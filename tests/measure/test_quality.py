@@ -14,7 +14,7 @@ from sklearn import metrics
 
 from narrows.config import from_dict, to_dict
 from narrows.errors import MeasureError
-from narrows.measure.divergence import divergences
+from narrows.measure.divergence import divergences, scale_of
 from narrows.measure.quality import (
     Quality,
     QualityRecord,
@@ -198,11 +198,29 @@ def test_incomplete_judging_is_refused() -> None:
         paired_drop(record_of(np.ones(5, bool)), record_of(np.ones(6, bool)))
 
 
-def test_divergence_of_probabilities_is_that_of_their_logits():
+def test_divergence_of_probabilities_is_that_of_their_logits() -> None:
     generator = np.random.default_rng(5)
     logits = [generator.normal(size=(30, 7)) * 3 for _ in range(2)]
-    shares = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in logits]
-    np.testing.assert_allclose(divergences(*shares), divergences(*logits), rtol=1e-6)
+    shares = [softmax(x, axis=1) for x in logits]
+    assert (scale_of(logits[0]), scale_of(shares[0])) == ("logits", "probabilities")
+    found = divergences(shares[0], shares[1], "probabilities")
+    np.testing.assert_allclose(found, divergences(logits[0], logits[1], "logits"), rtol=1e-6)
+
+
+def test_whether_scores_are_probabilities_is_settled_once() -> None:
+    # The first row, a batch of its own, looks like probabilities; the rest are plainly logits.
+    outputs = np.array([[0.25, 0.75], [2.0, -1.0], [0.5, 3.0]])
+    reference = outputs + np.array([[0, 0], [0.3, 0], [0, -0.4]])
+    quality = Quality(classes=2, details=True)
+    for row in range(3):
+        part = slice(row, row + 1)
+        quality.add(outputs[part], np.array([row % 2]), reference[part])
+    expected = entropy(softmax(reference, axis=1), softmax(outputs, axis=1), axis=1).mean()
+    assert quality.result().logit_divergence == pytest.approx(expected)
+    report = quality.report()
+    assert report.scale == "logits"
+    confidence = sum(b.confidence * b.samples for b in report.calibration.bins) / 3
+    assert confidence == pytest.approx(softmax(outputs, axis=1).max(1).mean())
 
 
 def test_a_reference_that_is_not_finite_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Quality of a model's outputs from one pass: macro means, top-5, agreement, divergence.
 
     outputs, labels, reference outputs ──add, batch by batch──► result ► QualityRecord
+                                                             └► report ► ClassReport
 
 Two records over the same samples are compared as pairs: `paired_drop` looks at the samples on
 which just one of the two is right, which is far sharper than comparing two accuracies.
@@ -9,21 +10,23 @@ which just one of the two is right, which is far sharper than comparing two accu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.errors import MeasureError
-from narrows.measure.divergence import Floats, divergences
+from narrows.measure.class_averages import cells_of, mean_scores
+from narrows.measure.class_report import ClassReport, class_report
+from narrows.measure.divergence import SCALES, Floats, Scale, divergences, log_shares, scale_of
+from narrows.measure.intervals import Z95
+from narrows.measure.scores import Labels, check_batch, class_numbers, ranks
 
-Labels = NDArray[Any]
 Metric = Callable[[Floats, Labels], float]
 
 _TOP = 5
-_Z95 = 1.959963984540054
 
 
 @final
@@ -74,11 +77,12 @@ class QualityRecord:
 
 @final
 class Quality:
-    """Takes in batches; keeps counts and one bit a sample, outputs only where a metric needs them.
+    """Takes in batches; keeps a label, an answer and a rank a sample, outputs only for a metric.
 
     Args:
         classes: Number of classes, or None where labels are not classes (regression).
         metric: `metric(outputs (n, k), labels (n,)) -> float` over everything, higher is better.
+        details: Keep the confidence of every answer too, so that `report` can be asked for.
 
     Example:
         >>> quality = Quality(classes=3)
@@ -87,21 +91,22 @@ class Quality:
         0.667
     """
 
-    def __init__(self, *, classes: int | None, metric: Metric | None = None) -> None:
-        self._classes = classes
-        self._metric = metric
-        # Diagonal, column sums and row sums of the confusion matrix: all the macro means need.
-        self._hits = np.zeros(classes or 0, dtype=np.int64)
-        self._answered = np.zeros(classes or 0, dtype=np.int64)
-        self._labelled = np.zeros(classes or 0, dtype=np.int64)
-        self._correct: list[NDArray[np.bool_]] = []
-        self._in_top = 0
-        self._wide = True
+    def __init__(
+        self, *, classes: int | None, metric: Metric | None = None, details: bool = False
+    ) -> None:
+        self._classes, self._metric, self._details = classes, metric, details
+        self._labels: list[NDArray[np.int64]] = []
+        self._answers: list[NDArray[np.int64]] = []
+        self._ranks: list[NDArray[np.int64]] = []
+        self._width = 0
         self._n = 0
         self._agreeing = 0
-        self._divergence_sum = 0.0
         self._referenced = 0
         self._kept: list[tuple[Floats, Labels]] = []
+        # What scores are is settled by all of them together, so both readings are kept until then.
+        self._scales: set[Scale] = set()
+        self._confidence: dict[Scale, list[NDArray[np.float64]]] = {s: [] for s in SCALES}
+        self._divergence_sum: dict[Scale, float] = dict.fromkeys(SCALES, 0.0)
 
     def add(self, outputs: Floats, labels: Labels, reference_outputs: Floats | None = None) -> None:
         """Take in a batch.
@@ -114,34 +119,35 @@ class Quality:
         Raises:
             MeasureError: Shapes do not fit, outputs are not finite, or a label is no class.
         """
-        _check_batch(outputs, labels, reference_outputs)
-        self._n += len(outputs)
+        check_batch(outputs, labels, reference_outputs)
         if self._classes is not None:
-            self._count(outputs, _class_numbers(labels, self._classes))
+            self._count(outputs, class_numbers(labels, self._classes), self._classes)
+        self._n += len(outputs)
+        self._scales.add(scale_of(outputs if reference_outputs is None else reference_outputs))
         if reference_outputs is not None:
             self._referenced += len(outputs)
             same = outputs.argmax(1) == reference_outputs.argmax(1)
             self._agreeing += int(same.sum())
-            self._divergence_sum += float(divergences(reference_outputs, outputs).sum())
+            for scale in SCALES:
+                apart = divergences(reference_outputs, outputs, scale)
+                self._divergence_sum[scale] += float(apart.sum())
         if self._metric is not None:
             self._kept.append((outputs.copy(), labels.copy()))
 
-    def _count(self, outputs: Floats, labels: NDArray[np.int64]) -> None:
-        assert self._classes is not None
-        answers = outputs.argmax(1)
-        if outputs.shape[1] > self._classes:
+    def _count(self, outputs: Floats, labels: NDArray[np.int64], classes: int) -> None:
+        if outputs.shape[1] > classes:
             msg = (
-                f"outputs have {outputs.shape[1]} columns but the task has {self._classes} classes:"
+                f"outputs have {outputs.shape[1]} columns but the task has {classes} classes:"
                 " give the labels the model was trained on"
             )
             raise MeasureError(msg)
-        right = answers == labels
-        self._hits += np.bincount(labels[right], minlength=self._classes)
-        self._answered += np.bincount(answers, minlength=self._classes)
-        self._labelled += np.bincount(labels, minlength=self._classes)
-        self._correct.append(right)
-        self._wide = outputs.shape[1] >= _TOP
-        self._in_top += int((_ranks(outputs, labels) < _TOP).sum())
+        self._labels.append(labels)
+        self._answers.append(outputs.argmax(1))
+        self._ranks.append(ranks(outputs, labels))
+        self._width = outputs.shape[1]
+        if self._details:
+            for scale in SCALES:
+                self._confidence[scale].append(np.exp(log_shares(outputs, scale).max(1)))
 
     def result(self) -> QualityRecord:
         """The record of everything added.
@@ -149,6 +155,63 @@ class Quality:
         Raises:
             MeasureError: Nothing was added, or only some batches had a reference.
         """
+        self._check_whole()
+        referenced = self._referenced > 0
+        found = QualityRecord(
+            n=self._n,
+            accuracy=None,
+            top5=None,
+            precision_macro=None,
+            recall_macro=None,
+            f1_macro=None,
+            agreement=self._agreeing / self._n if referenced else None,
+            logit_divergence=self._divergence_sum[self._scale] / self._n if referenced else None,
+            metric=self._metric_value(),
+        )
+        if self._classes is None:
+            return found
+        labels, answers = np.concatenate(self._labels), np.concatenate(self._answers)
+        macro = mean_scores(cells_of(labels, answers, self._classes), by_support=False)
+        in_top = np.concatenate(self._ranks) < _TOP
+        return replace(
+            found,
+            accuracy=float((labels == answers).mean()),
+            top5=float(in_top.mean()) if self._width >= _TOP else None,
+            precision_macro=macro[0][0],
+            recall_macro=macro[1][0],
+            f1_macro=macro[2][0],
+            correct_bits=np.packbits(labels == answers).tobytes().hex(),
+        )
+
+    def report(self, *, top: Sequence[int] = (1, _TOP)) -> ClassReport:
+        """Everything that can be said of classes, with intervals.
+
+        Args:
+            top: The k of the top-k shares; those above the number of outputs are left out.
+
+        Raises:
+            MeasureError: Nothing was added, labels are not classes, or `details` was not asked for.
+        """
+        self._check_whole()
+        if self._classes is None or not self._details:
+            msg = "no report by classes: make Quality(classes=..., details=True) and add again"
+            raise MeasureError(msg)
+        return class_report(
+            labels=np.concatenate(self._labels),
+            answers=np.concatenate(self._answers),
+            ranks=np.concatenate(self._ranks),
+            confidence=np.concatenate(self._confidence[self._scale]),
+            scale=self._scale,
+            classes=self._classes,
+            top=[k for k in top if k <= self._width],
+            agreeing=self._agreeing if self._referenced else None,
+        )
+
+    @property
+    def _scale(self) -> Scale:
+        return "logits" if "logits" in self._scales else "probabilities"
+
+    def _check_whole(self) -> None:
         if self._n == 0:
             msg = "cannot judge no samples: add at least one batch"
             raise MeasureError(msg)
@@ -158,21 +221,6 @@ class Quality:
                 " give them for all batches or none"
             )
             raise MeasureError(msg)
-        classed = self._classes is not None
-        macro = _macro(self._hits, self._answered, self._labelled) if classed else (None,) * 3
-        correct = np.concatenate(self._correct) if classed else np.zeros(0, np.bool_)
-        return QualityRecord(
-            n=self._n,
-            accuracy=float(correct.mean()) if classed else None,
-            top5=self._in_top / self._n if classed and self._wide else None,
-            precision_macro=macro[0],
-            recall_macro=macro[1],
-            f1_macro=macro[2],
-            agreement=self._agreeing / self._n if self._referenced else None,
-            logit_divergence=self._divergence_sum / self._n if self._referenced else None,
-            metric=self._metric_value(),
-            correct_bits=np.packbits(correct).tobytes().hex(),
-        )
 
     def _metric_value(self) -> float | None:
         if self._metric is None:
@@ -209,7 +257,7 @@ def paired_drop(reference: QualityRecord, candidate: QualityRecord) -> tuple[flo
     centre = (lost - gained) / (n + 2)
     spread = math.sqrt(lost + gained + 1 - (lost - gained) ** 2 / (n + 2)) / (n + 2)
     drop = (lost - gained) / n
-    return drop, max(-1.0, centre - _Z95 * spread), min(1.0, centre + _Z95 * spread)
+    return drop, max(-1.0, centre - Z95 * spread), min(1.0, centre + Z95 * spread)
 
 
 def paired_drop_by_metric(
@@ -238,60 +286,3 @@ def paired_drop_by_metric(
     drawn = [drop(rng.integers(0, n, n)) for _ in range(draws)]
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(drop(np.arange(n))), float(low), float(high)
-
-
-def _check_batch(outputs: Floats, labels: Labels, reference: Floats | None) -> None:
-    if outputs.ndim != 2 or len(labels) != len(outputs):
-        msg = (
-            f"outputs {outputs.shape} and labels {labels.shape} do not fit:"
-            " give (n, k) outputs and n labels"
-        )
-        raise MeasureError(msg)
-    if reference is not None and reference.shape != outputs.shape:
-        msg = (
-            f"outputs {outputs.shape} and reference outputs {reference.shape} differ in shape:"
-            " give the outputs of both models for the same samples"
-        )
-        raise MeasureError(msg)
-    for title, values in (("outputs", outputs), ("reference outputs", reference)):
-        if values is None or np.isfinite(values).all():
-            continue
-        rows = np.flatnonzero(~np.isfinite(values).all(1))
-        msg = (
-            f"{title} of {len(rows)} of {len(values)} samples are not finite (first: {rows[0]}):"
-            " look at the model's weights and at the preprocessing"
-        )
-        raise MeasureError(msg)
-
-
-def _class_numbers(labels: Labels, classes: int) -> NDArray[np.int64]:
-    numbers = np.asarray(labels)
-    whole = numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer)
-    if not whole or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < classes):
-        low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
-        msg = (
-            f"labels are {numbers.dtype} {numbers.shape} from {low} to {high}:"
-            f" class numbers 0 to {classes - 1} are needed"
-        )
-        raise MeasureError(msg)
-    return numbers.astype(np.int64)
-
-
-def _ranks(outputs: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of the label among the outputs, 0 = highest; ties go to the lower class number."""
-    own = outputs[np.arange(len(labels)), labels.clip(max=outputs.shape[1] - 1)][:, None]
-    earlier = np.arange(outputs.shape[1]) < labels[:, None]
-    ranks: NDArray[np.int64] = ((outputs > own) | ((outputs == own) & earlier)).sum(1)
-    return np.where(labels < outputs.shape[1], ranks, outputs.shape[1])
-
-
-def _macro(
-    hits: NDArray[np.int64], answered: NDArray[np.int64], labelled: NDArray[np.int64]
-) -> tuple[float, float, float]:
-    """Precision, recall and F1, each the mean over classes among labels or answers."""
-    seen = (answered + labelled) > 0
-    hits, answered, labelled = hits[seen], answered[seen], labelled[seen]
-    precision = hits / np.maximum(answered, 1)
-    recall = hits / np.maximum(labelled, 1)
-    f1 = 2 * hits / (answered + labelled)
-    return float(precision.mean()), float(recall.mean()), float(f1.mean())

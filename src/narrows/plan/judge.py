@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.errors import TaskError
-from narrows.measure.divergence import divergences
+from narrows.measure.divergence import Scale, divergences, scale_of
 from narrows.measure.quality import QualityRecord, paired_drop, paired_drop_by_metric
 from narrows.metrics import Metric
 from narrows.plan.candidate import Drop, Score
@@ -53,10 +53,12 @@ class Judge:
     Args:
         metric: The task's.
         classed: Whether labels are class numbers.
+        scale: What the outputs are.
     """
 
     metric: Metric
     classed: bool
+    scale: Scale
 
     def answers(
         self,
@@ -84,7 +86,7 @@ class Judge:
             correct=answered == labels,
             in_top5=(outputs > own).sum(1) < _TOP,
             agrees=answered == reference.argmax(1),
-            divergence=divergences(reference, outputs).astype(np.float32),
+            divergence=divergences(reference, outputs, self.scale).astype(np.float32),
             outputs=kept,
         )
 
@@ -134,11 +136,18 @@ class Judge:
         return float(self._hits(answers).mean())
 
 
-def judge_of(task: Task) -> Judge:
-    """The judge of a task: by classes where labels are class numbers."""
+def judge_of(task: Task, outputs: NDArray[np.float32]) -> Judge:
+    """The judge of a task: by classes where labels are class numbers.
+
+    Args:
+        task: The task.
+        outputs: Of the uncompressed model for some inputs (n, k), which tell logits from
+            probabilities once for all that is judged.
+    """
     labels = task.choose.labels
     numbered = labels.dtype.kind in "iu" and labels.ndim == 1
-    return Judge(metric=task.metric, classed=numbered and task.metric.name != "rmse")
+    classed = numbered and task.metric.name != "rmse"
+    return Judge(metric=task.metric, classed=classed, scale=scale_of(outputs))
 
 
 def joined(parts: Sequence[Answers]) -> Answers:

@@ -21,7 +21,7 @@ from narrows.coding.transforms.blocked_pca import BlockedPCA, MomentMatcher
 from narrows.coding.transforms.separable_klt import SeparableKLT
 from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
-from narrows.measure.divergence import divergences
+from narrows.measure.divergence import divergences, scale_of
 from narrows.plan.features import Tail
 from narrows.plan.fitted import MapTransform, quantizer
 from narrows.plan.settings import Settings
@@ -186,7 +186,7 @@ def _harm(reference: Floats, outputs: Floats, *, classed: bool) -> float:
     if not np.isfinite(outputs).all():
         return math.inf
     if classed:
-        return float(divergences(reference, outputs).mean())
+        return float(divergences(reference, outputs, scale_of(reference)).mean())
     spread = float(np.var(reference, dtype=np.float64)) or 1.0
     return float(np.mean(np.square(reference - outputs, dtype=np.float64))) / spread
 

@@ -8,11 +8,15 @@ from typing import TypeVar, final
 import numpy as np
 
 from narrows.coding import ImageCodec
+from narrows.coding.base import Floats
 from narrows.graph.cuts import Cut, find_cuts
+from narrows.graph.ort import run, session
+from narrows.measure.operators import example_input
 from narrows.plan.alternatives import picture_codecs, run_raw
 from narrows.plan.assemble import Assembler
 from narrows.plan.candidate import Candidate, Drop, Route, Score
 from narrows.plan.constraints import Constraints
+from narrows.plan.features import flat_outputs
 from narrows.plan.fitted import FittedCut
 from narrows.plan.judge import Answers, judge_of
 from narrows.plan.narrow import Seen, kept_pictures, kept_rates, screened_examples
@@ -69,7 +73,7 @@ class VariantRun:
         self._places, self._stages = places, stages
         self.cuts = find_cuts(variant.model)
         self.planned = select_cuts(self.cuts, settings.cuts)
-        self.judge = judge_of(variant.task)
+        self.judge = judge_of(variant.task, _first_outputs(variant))
         self._codecs = picture_codecs(variant.task, settings)
         self._passes = Passes(
             variant=variant,
@@ -235,6 +239,13 @@ class VariantRun:
         top = _REPLY_BYTES + _TOP_BYTES
         whole = _REPLY_BYTES + 4 * self.variant.width
         return float(min(top, whole) if self.judge.classed else whole)
+
+
+def _first_outputs(variant: Variant) -> Floats:
+    """What the model gives for one random input (1, k)."""
+    given, made = variant.model.input, variant.model.outputs[0]
+    feeds = {given.name: example_input(variant.model)}
+    return flat_outputs(run(session(variant.model.proto), feeds, [made.name])[0], made)
 
 
 def cut_row(cut: Cut, planned: bool) -> CutRow:
