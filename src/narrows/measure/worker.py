@@ -1,8 +1,8 @@
 """The child's side of a worker process: load once, greet, then time calls as they are asked for.
 
-    parent → child   {"min_calls": 20, "seconds": 0.2}      or   {"ask": "precision"}
+    parent → child   {"min_calls": 20, "seconds": 0.2}      or   {"ask": "about"}
     child → parent   {"greeting": {"import_s": ..., "load_s": ..., "first_s": ..., ...}}, once
-                     {"wall_ns": [...], "cpu_ns": [...]}    or   {"precision": "f32"}
+                     {"wall_ns": [...], "cpu_ns": [...]}    or   {"about": {"precision": ..., ...}}
                      {"error": "..."}, then it ends
 
 Lines of JSON on standard input and output. What libraries print on standard output goes to
@@ -20,6 +20,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, final
@@ -30,6 +31,20 @@ from narrows.measure.resident import resident_bytes
 
 if TYPE_CHECKING:
     from narrows.measure.backends.base import Loaded
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a worker runs.
+
+    Args:
+        precision: What the arithmetic really runs in, e.g. "f32".
+        inputs: Shape of every input, batch included, by name.
+    """
+
+    precision: str
+    inputs: Mapping[str, tuple[int, ...]]
 
 
 class Program(ABC):
@@ -44,8 +59,8 @@ class Program(ABC):
         """Make ready; what comes back is called and timed."""
 
     @abstractmethod
-    def precision(self) -> str:
-        """What the arithmetic really ran in, e.g. "f32"; asked for after `load`."""
+    def about(self) -> About:
+        """What was loaded; asked for after `load`."""
 
 
 @final
@@ -59,6 +74,7 @@ class BackendProgram(Program):
         inputs: Path of an .npy or .npz file, or None for random numbers.
         shape: Of the input with its batch, where the model leaves it open.
         batch: Samples in one call.
+        seed: Of the random numbers.
     """
 
     def __init__(
@@ -70,10 +86,12 @@ class BackendProgram(Program):
         inputs: str | None = None,
         shape: list[int] | None = None,
         batch: int | None = None,
+        seed: int = 0,
     ) -> None:
         self._backend, self._path, self._threads = backend, Path(path), threads
-        self._inputs, self._shape, self._batch = inputs, shape, batch
+        self._inputs, self._shape, self._batch, self._seed = inputs, shape, batch, seed
         self._loaded: Loaded | None = None
+        self._fed: Mapping[str, tuple[int, ...]] = {}
 
     def bring_in(self) -> None:
         """Import the runtime."""
@@ -89,15 +107,18 @@ class BackendProgram(Program):
         loaded = backend_of(self._backend).load(self._path, threads=self._threads)
         self._loaded = loaded
         if self._inputs is None:
-            feeds = random_feeds(loaded.inputs, shape=self._shape, batch=self._batch)
+            feeds = random_feeds(
+                loaded.inputs, shape=self._shape, batch=self._batch, seed=self._seed
+            )
         else:
             feeds = read_feeds(Path(self._inputs), loaded.inputs)
+        self._fed = {name: tuple(value.shape) for name, value in feeds.items()}
         return partial(loaded.run, feeds)
 
-    def precision(self) -> str:
-        """What the weight-bearing operators ran in."""
+    def about(self) -> About:
+        """What the weight-bearing operators ran in, and what the model is fed."""
         assert self._loaded is not None
-        return self._loaded.precision()
+        return About(precision=self._loaded.precision(), inputs=self._fed)
 
 
 @final
@@ -118,9 +139,9 @@ class CallableProgram(Program):
         """The callable."""
         return self._run
 
-    def precision(self) -> str:
-        """Not known."""
-        return "not known"
+    def about(self) -> About:
+        """Nothing is known of it."""
+        return About(precision="not known", inputs={})
 
 
 def serve(program: Program | Run) -> None:
@@ -182,8 +203,8 @@ def _bytes(field: str) -> int | None:
 
 
 def _answer(request: Mapping[str, Any], program: Program, run: Run) -> dict[str, Any]:
-    if request.get("ask") == "precision":
-        return {"precision": program.precision()}
+    if request.get("ask") == "about":
+        return {"about": asdict(program.about())}
     wall_s, cpu_s = timed_calls(
         run,
         min_calls=int(request["min_calls"]),

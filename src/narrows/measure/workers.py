@@ -22,6 +22,7 @@ from typing import Any, Self, final
 from narrows.errors import MeasureError
 from narrows.measure.backends import backend_of
 from narrows.measure.contender import CallTimes, Contender
+from narrows.measure.worker import About
 
 _START_LIMIT_S = 300.0
 _LARGEST_ANSWER = 512 << 20
@@ -89,9 +90,16 @@ class WorkerContender(Contender):
         return self._running.greeting
 
     @property
+    def about(self) -> About:
+        """What the process that runs now has loaded, as its runtime tells."""
+        found = self._running.ask({"ask": "about"}, self._limit_s)["about"]
+        inputs = {name: tuple(shape) for name, shape in found["inputs"].items()}
+        return About(precision=found["precision"], inputs=inputs)
+
+    @property
     def precision(self) -> str:
-        """What the arithmetic really ran in, as the runtime tells: "f32", "53 of 54 i8"."""
-        return str(self._running.ask({"ask": "precision"}, self._limit_s)["precision"])
+        """What the arithmetic really runs in: "f32", "mixed: 53 of 54 i8"."""
+        return self.about.precision
 
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
         """Wall and CPU times in seconds of consecutive calls, timed inside the child.
@@ -144,6 +152,7 @@ def open_contender(
     inputs: Path | None = None,
     shape: Sequence[int] | None = None,
     batch: int | None = None,
+    seed: int = 0,
 ) -> WorkerContender:
     """A model's file in a runtime, in a process of its own, ready to be called.
 
@@ -156,6 +165,7 @@ def open_contender(
             random, always the same.
         shape: Of the input with its batch, where the model leaves more open than the batch.
         batch: Samples in one call; by default as the model says, one where it leaves that open.
+        seed: Of random inputs.
 
     Raises:
         MissingExtra: The runtime is not installed.
@@ -171,6 +181,7 @@ def open_contender(
         "inputs": None if inputs is None else str(inputs.resolve()),
         "shape": None if shape is None else list(shape),
         "batch": batch,
+        "seed": seed,
     }
     # -P: a file of the user's folder must not stand in for a package.
     command = (sys.executable, "-P", "-m", "narrows.measure.worker", json.dumps(settings))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
 from narrows.measure.contender import Run
-from narrows.measure.worker import Program, serve
+from narrows.measure.worker import About, Program, serve
 from narrows.measure.workers import WorkerContender
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class EagerProgram(Program):
     def __init__(self, model: str, *, threads: int = 1, batch: int = 1) -> None:
         self._model, self._threads, self._batch = model, threads, batch
         self._network: nn.Module | None = None
+        self._shape: tuple[int, ...] = ()
 
     def bring_in(self) -> None:
         """Import torch."""
@@ -50,7 +51,8 @@ class EagerProgram(Program):
         module, shape = network(self._model)
         self._network = module.eval()
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.randn(self._batch, *shape, generator=generator)
+        self._shape = (self._batch, *shape)
+        inputs = torch.randn(self._shape, generator=generator)
 
         def run() -> object:
             with torch.inference_mode():
@@ -58,11 +60,12 @@ class EagerProgram(Program):
 
         return run
 
-    def precision(self) -> str:
-        """Element type of the weights; eager torch computes in it."""
+    def about(self) -> About:
+        """Element type of the weights, which eager torch computes in, and the input's shape."""
         assert self._network is not None
         kinds = {str(weight.dtype).removeprefix("torch.") for weight in self._network.parameters()}
-        return ", ".join(sorted(kinds)).replace("float", "f")
+        precision = ", ".join(sorted(kinds)).replace("float", "f")
+        return About(precision=precision, inputs={"input": self._shape})
 
 
 def eager_command(model: str, threads: int = 1, *, batch: int = 1) -> tuple[str, ...]:

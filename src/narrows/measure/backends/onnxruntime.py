@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from narrows.measure.backends.base import Array
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention")
-_INT8 = ("QLinear", "QGemm", "Integer", "DynamicQuantize", "QAttention", "QOrdered")
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -63,12 +62,14 @@ class _Session(Loaded):
     def precision(self) -> str:
         """From the kernels that a profiled run names."""
         from narrows.measure.backends.feeds import random_feeds
+        from narrows.measure.operators import INT8_KERNELS
 
         with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
             profiled = _session(self._path, 1, profile_prefix=f"{folder}/trace")
             profiled.run(None, self._feeds or random_feeds(self.inputs))
             kernels = _kernels(Path(profiled.end_profiling()))
-        return told_precision([_precision(name) for name in kernels if _weighted(name)])
+        weighted = [name for name in kernels if any(part in name for part in _WEIGHTED)]
+        return told_precision(["i8" if name in INT8_KERNELS else "f32" for name in weighted])
 
 
 def _session(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:
@@ -95,14 +96,6 @@ def _kernels(trace: Path) -> list[str]:
     events = json.loads(trace.read_text(encoding="utf-8"))
     ran = [event for event in events if str(event.get("name", "")).endswith("_kernel_time")]
     return [str(event["args"]["op_name"]) for event in ran]
-
-
-def _weighted(kernel: str) -> bool:
-    return any(part in kernel for part in _WEIGHTED)
-
-
-def _precision(kernel: str) -> str:
-    return "i8" if any(part in kernel for part in _INT8) else "f32"
 
 
 def _input(given: Any) -> Input:
