@@ -61,9 +61,9 @@ def main() -> None:
                 "fused": partial(run, fused, {name: pictures[:1]}),
                 "plain": partial(run, plain, {name: pictures[:1]}),
             },
-            schedule=Schedule(rounds=options.rounds, session_s=options.session),
+            schedule=Schedule(target=None, rounds=options.rounds, session_s=options.session),
         )
-        ratio = compared.ratio("fused", "plain")
+        ratio = compared.ratio("fused", "plain", cpu=True)
         row = {
             "cut": cut.index,
             "shape": cut.shape,

@@ -104,7 +104,7 @@ class Reference:
     def watched_profile(self) -> OperatorRates:
         """Profile this machine; the reference's time is the median of ten during the profile."""
         times_s: list[float] = []
-        schedule = Schedule(rounds=1, round_s=0.0, min_calls=15, session_s=0.0)
+        schedule = Schedule(target=None, rounds=1, round_s=0.0, min_calls=15, session_s=0.0)
 
         def progress(done: int, total: int) -> None:
             if done % (total // 10) == 0:
@@ -124,7 +124,7 @@ def heads(name: str, rates: OperatorRates, reference: Reference) -> list[Row]:
     protos = {cut.index: split(model, cut).head for cut in cuts}
     feeds = {model.input.name: example_input(model)}
     running = {str(index): session(proto) for index, proto in protos.items()}
-    schedule = Schedule(rounds=8, round_s=0.02, min_calls=5, session_s=6.0)
+    schedule = Schedule(target=None, rounds=8, round_s=0.02, min_calls=5, session_s=6.0)
     runs = {index: lambda s=s: s.run(None, feeds) for index, s in running.items()}
     taken = compare({**runs, "reference": reference.run}, schedule=schedule).measurements
     drift = taken["reference"].cpu.median / reference.profile_s

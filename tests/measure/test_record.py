@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
-import numpy as np
 import pytest
+from scipy import stats
 
 from narrows.config import from_dict, to_dict
 from narrows.errors import MeasureError
 from narrows.measure.environment import environment
-from narrows.measure.record import Measurement, check_comparable, order_interval
+from narrows.measure.paper_rule import student_t
+from narrows.measure.record import Measurement, check_comparable
 
 HERE = environment()
 
@@ -17,31 +19,38 @@ def measurement(samples: list[float], **more: object) -> Measurement:
     return Measurement(name="latency_s", unit="s", samples=tuple(samples), environment=HERE, **more)
 
 
-@pytest.mark.parametrize(("count", "rank"), [(6, 1), (8, 1), (9, 2), (10, 2), (11, 2), (20, 6)])
-def test_interval_is_made_of_the_tabled_order_statistics(count: int, rank: int) -> None:
-    values = tuple(float(v) for v in np.random.default_rng(0).permutation(count))
-    assert order_interval(values) == (rank - 1, count - rank)
-
-
-def test_interval_covers_the_median_of_a_skewed_law_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    truth = np.log(2.0)
-    intervals = [order_interval(tuple(rng.exponential(size=10))) for _ in range(2000)]
-    hit = np.mean([low <= truth <= high for low, high in intervals])
-    assert abs(hit - measurement(list(range(10))).coverage) < 0.015
-
-
 def test_coverage_says_when_there_are_too_few_rounds() -> None:
     assert measurement([1, 2, 3]).coverage == pytest.approx(0.75)
     assert measurement([1]).interval == (1, 1)
     assert measurement([1]).coverage == 0
 
 
-def test_estimate_is_the_median_of_round_medians() -> None:
+def test_estimate_is_the_median_of_all_calls_with_rounds_of_equal_weight() -> None:
     taken = measurement([1, 1, 9, 2, 2, 2, 2, 7], round_sizes=(3, 4, 1))
     assert taken.round_medians == (1, 2, 7)
-    assert taken.median == 2
+    assert taken.rounds == ((1, 1, 9), (2, 2, 2, 2), (7,))
+    assert taken.median == taken.estimate == 2
     assert taken.mean == pytest.approx(3.25)
+
+
+def test_half_width_is_a_share_of_the_estimate() -> None:
+    taken = measurement([float(value) for value in range(96, 106)])
+    assert taken.interval == (97, 104)
+    assert taken.half_width == pytest.approx(3.5 / 100.5)
+
+
+def test_by_the_paper_s_rule_the_interval_is_student_s_of_the_mean() -> None:
+    samples = [1.0, 2.0, 3.0, 4.0, 9.0, 1.0, 2.0, 3.0, 4.0, 9.0]
+    taken = measurement(samples, rule="paper")
+    low, high = stats.t.interval(0.95, 9, loc=3.8, scale=stats.sem(samples))
+    assert taken.estimate == pytest.approx(3.8)
+    assert taken.interval == pytest.approx((low, high), rel=1e-4)
+    assert taken.median == 3
+
+
+@pytest.mark.parametrize("freedom", [4, 9, 30, 1000])
+def test_student_s_quantile(freedom: int) -> None:
+    assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
 
 
 def test_p99_needs_a_thousand_samples() -> None:
@@ -84,5 +93,17 @@ def test_records_that_do_not_hold_together_are_refused(more: dict[str, object]) 
 
 
 def test_record_survives_json() -> None:
-    taken = measurement([1.5, 2.5], round_sizes=(1, 1), contended_rounds=(True, False))
-    assert from_dict(Measurement, to_dict(taken)) == taken
+    taken = measurement(
+        [1.5, 2.5],
+        round_sizes=(1, 1),
+        contended_rounds=(True, False),
+        round_reasons=(("wall/CPU 1.4", "steal 2 %"), ()),
+        round_starts_s=(0.1, 0.4),
+        round_processes=(0, 1),
+        settled=(True, False),
+        session_s=0.5,
+        target=0.02,
+        reached=False,
+        rule="rounds",
+    )
+    assert from_dict(Measurement, json.loads(json.dumps(to_dict(taken)))) == taken

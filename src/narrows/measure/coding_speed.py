@@ -15,7 +15,7 @@ from narrows.measure.latency import Schedule, compare
 _SMALL, _LARGE = (20, 7, 7), (80, 14, 14)
 _PICTURE = (224, 224, 3)
 _FORMATS = ("jpeg", "webp", "avif")
-_SCHEDULE = Schedule(rounds=6, round_s=0.01, min_calls=1, session_s=0.5)
+_SCHEDULE = Schedule(target=None, rounds=6, round_s=0.01, min_calls=1, session_s=0.5)
 
 
 @final

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 Run = Callable[[], object]
 CallTimes = tuple[tuple[float, ...], tuple[float, ...]]
@@ -83,6 +83,7 @@ class Contender(ABC):
 
     name: str
     threads: int
+    own_process: ClassVar[bool] = True  # whether `respawn` starts a fresh one
 
     @abstractmethod
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
@@ -118,6 +119,8 @@ class CallableContender(Contender):
         >>> len(wall_s), len(cpu_s), min(wall_s) > 0
         (3, 3, True)
     """
+
+    own_process: ClassVar[bool] = False
 
     def __init__(self, name: str, run: Run, threads: int = 1, clock: Clock | None = None) -> None:
         self.name = name

@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import final
@@ -138,6 +139,7 @@ def _memory_bytes(root: Path) -> int:
     return 0
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

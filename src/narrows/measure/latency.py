@@ -1,93 +1,32 @@
-"""Latency of anything callable: warmed up, in rounds spread over a session, contenders interleaved.
+"""Latency of anything that can be called: in rounds at random times, contenders interleaved.
 
-    warm-up until two windows agree
-    round 1: B A C   round 2: C B A   ...   (random order; pauses spread the rounds over session_s)
+    warm up | pause | B A C | pause | C B A | respawn, warm up | pause | A C B | ... | look
 
-Wall and CPU time are taken of every call. Where one thread's wall time is over 1.1 × its CPU time
-the round is marked as contended: something else held the processor, and only CPU time can be
-trusted. Two contenders are compared by their ratio inside each round.
+Wall and CPU time are taken of every call. Where something else held the processor the round is
+marked as contended, with what showed it, and no winner is called from wall times. Two contenders
+are compared by their ratio inside each round. `narrows.measure.sampling` has the rounds,
+`narrows.measure.order_statistics` the interval.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, final
-
-import numpy as np
+from pathlib import Path
+from typing import Literal, final
 
 from narrows.errors import MeasureError
+from narrows.measure.contender import CallableContender, Clock, Contender, Round, Run, SystemClock
 from narrows.measure.environment import Environment, environment
+from narrows.measure.paper_rule import TARGET, call_until_mean_is_narrow
 from narrows.measure.record import Measurement, check_comparable
+from narrows.measure.sampling import Taken, take_rounds
+from narrows.measure.schedule import Rule as Rule
+from narrows.measure.schedule import Schedule as Schedule
+from narrows.measure.warm_up import warm_up
 
-Run = Callable[[], object]
-
-_WARM_UP_LIMIT_S = 5.0
-_WARM_UP_AGREEMENT = 0.02
-_WARM_UP_WINDOW = 5
-_CONTENDED = 1.1
-
-
-class Clock(Protocol):
-    """Time, and a way to let it pass; tests give one of their own."""
-
-    def wall_ns(self) -> int:
-        """Monotonic nanoseconds."""
-
-    def cpu_ns(self) -> int:
-        """Nanoseconds of processor time of this process, all threads together."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-@final
-class SystemClock(Clock):
-    """The clocks of the operating system."""
-
-    def wall_ns(self) -> int:
-        """Monotonic nanoseconds."""
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        """Nanoseconds of processor time of this process, all threads together."""
-        return time.process_time_ns()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how often.
-
-    Args:
-        rounds: Rounds for each contender; ten give an interval of 97.9 %, six the least with 95 %.
-        round_s: A round of a contender lasts at least this long,
-        min_calls: and has at least so many calls.
-        session_s: The rounds are spread over at least this long; back to back they would agree
-            with each other more than with the truth.
-        threads: Threads the contenders use; more than one are judged contended by wall time never.
-        seed: Of the order inside each round.
-    """
-
-    rounds: int = 10
-    round_s: float = 0.1
-    min_calls: int = 5
-    session_s: float = 3.0
-    threads: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1 or self.min_calls < 1:
-            msg = (
-                f"cannot measure {self.rounds} rounds of {self.min_calls} calls:"
-                " ask for at least one of each (ten rounds for a 95 % interval)"
-            )
-            raise MeasureError(msg)
+Verdict = Literal["faster", "slower", "not told apart"]
+Progress = Callable[[int, int], None]
 
 
 @final
@@ -101,153 +40,168 @@ class Comparison:
 
     measurements: Mapping[str, Measurement]
 
-    def ratio(self, name: str, base: str, *, cpu: bool = True) -> Measurement:
+    def ratio(self, name: str, base: str, *, cpu: bool | None = None) -> Measurement:
         """Time of one contender over another's, round by round.
 
         Args:
             name: The contender above the fraction line.
             base: The one below.
-            cpu: Compare CPU time, which other load hardly moves; else wall time.
+            cpu: Compare CPU time, which other load hardly moves; False: wall time; None: CPU time
+                of one thread where the wall time of either was contended, else wall time.
 
         Raises:
-            MeasureError: No such contender.
+            MeasureError: No such contender, or they were not measured in the same rounds.
         """
-        above, below = self._times(name, cpu), self._times(base, cpu)
-        check_comparable(above, below)
+        first, second = self._found(name), self._found(base)
+        check_comparable(first, second)
+        if cpu is None:
+            cpu = (first.contended or second.contended) and first.environment.threads == 1
+        above, below = (first.cpu, second.cpu) if cpu else (first, second)
+        if len(above.round_medians) != len(below.round_medians):
+            msg = (
+                f"cannot divide {len(above.round_medians)} rounds of {name!r} by"
+                f" {len(below.round_medians)} of {base!r}:"
+                ' measure them in one session, by rule "rounds"'
+            )
+            raise MeasureError(msg)
         pairs = zip(above.round_medians, below.round_medians, strict=True)
         return Measurement(
-            name=f"{name} / {base}",
+            name=f"{above.name} / {below.name}",
             unit="1",
             samples=tuple(a / b for a, b in pairs),
             environment=above.environment,
+            contended_rounds=tuple(
+                not cpu and (a or b)
+                for a, b in zip(first.contended_rounds, second.contended_rounds, strict=True)
+            ),
         )
 
-    def faster(self, name: str, base: str) -> bool:
-        """Whether `name` beats `base`: the interval of their ratio lies below one."""
-        return self.ratio(name, base).interval[1] < 1.0
+    def verdict(self, name: str, base: str, *, cpu: bool | None = None) -> Verdict:
+        """Whether `name` beats `base`: only where the interval of their ratio excludes one.
 
-    def _times(self, name: str, cpu: bool) -> Measurement:
+        Contended wall times never make a winner.
+
+        Args:
+            name: The contender that may be faster.
+            base: The other.
+            cpu: As in `ratio`.
+        """
+        found = self.ratio(name, base, cpu=cpu)
+        low, high = found.interval
+        if found.contended or low <= 1.0 <= high:
+            return "not told apart"
+        return "faster" if high < 1.0 else "slower"
+
+    def _found(self, name: str) -> Measurement:
         if name not in self.measurements:
             known = ", ".join(self.measurements)
             msg = f"no contender {name!r}: there are {known}"
             raise MeasureError(msg)
-        found = self.measurements[name]
-        return found.cpu if cpu else found
+        return self.measurements[name]
 
 
 def latency(
-    run: Run,
+    run: Run | Contender,
     *,
-    rounds: int = 10,
-    round_s: float = 0.1,
-    min_calls: int = 5,
-    session_s: float = 3.0,
-    threads: int = 1,
+    schedule: Schedule | None = None,
     clock: Clock | None = None,
+    root: Path = Path("/"),
+    progress: Progress | None = None,
 ) -> Measurement:
-    """Measure one callable; see `Schedule` for the arguments.
+    """Measure one callable or contender.
+
+    Args:
+        run: What is called.
+        schedule: How long and how often.
+        clock: Where time comes from.
+        root: Where /proc is read.
+        progress: Called with the rounds done and the rounds to do.
 
     Returns:
         Wall times in seconds as `samples`, CPU times as `.cpu`.
 
     Example:
-        >>> record = latency(lambda: sum(range(1000)), rounds=6, round_s=0.001, session_s=0)
+        >>> quick = Schedule(rounds=6, round_s=0.001, session_s=0, target=None)
+        >>> record = latency(lambda: sum(range(1000)), schedule=quick)
         >>> record.unit, len(record.round_sizes), record.median > 0
         ('s', 6, True)
     """
-    schedule = Schedule(
-        rounds=rounds, round_s=round_s, min_calls=min_calls, session_s=session_s, threads=threads
-    )
-    return compare({"latency_s": run}, schedule=schedule, clock=clock).measurements["latency_s"]
+    runs = {"latency_s": run}
+    found = compare(runs, schedule=schedule, clock=clock, root=root, progress=progress)
+    return found.measurements["latency_s"]
 
 
 def compare(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | Contender],
     *,
     schedule: Schedule | None = None,
     clock: Clock | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    root: Path = Path("/"),
+    progress: Progress | None = None,
 ) -> Comparison:
     """Measure contenders interleaved, in a new random order every round.
 
     Args:
-        runs: Name → callable.
+        runs: Name → callable of this process, or a contender; contenders stay open.
         schedule: How long and how often.
         clock: Where time comes from.
-        progress: Called with the rounds done and the rounds to do.
+        root: Where /proc is read.
+        progress: Called with the rounds done and the rounds to do before the next look.
 
     Raises:
-        MeasureError: There is no contender.
+        MeasureError: There is no contender, or one has other threads than the schedule.
     """
     if not runs:
         msg = "cannot compare nothing: give at least one callable"
         raise MeasureError(msg)
-    schedule = schedule or Schedule()
-    clock = clock or SystemClock()
+    schedule, clock = schedule or Schedule(), clock or SystemClock()
     here = environment(threads=schedule.threads)
-    for run in runs.values():
-        _warm_up(run, clock)
-    taken: dict[str, list[_Round]] = {name: [] for name in runs}
-    order = np.random.default_rng(schedule.seed)
-    started_ns = clock.wall_ns()
-    for index in range(schedule.rounds):
-        due_s = schedule.session_s * index / max(1, schedule.rounds - 1)
-        clock.sleep(max(0.0, due_s - (clock.wall_ns() - started_ns) / 1e9))
-        for name in order.permutation(list(runs)):
-            taken[str(name)].append(_round(runs[str(name)], schedule, clock))
-        if progress:
-            progress(index + 1, schedule.rounds)
+    contenders = {
+        name: _contender(name, run, schedule.threads, clock) for name, run in runs.items()
+    }
+    if schedule.rule == "paper":
+        found = {n: _by_paper(n, c, schedule, clock, here) for n, c in contenders.items()}
+        return Comparison(measurements=found)
+    taken = take_rounds(contenders, schedule=schedule, clock=clock, root=root, progress=progress)
     return Comparison(
-        measurements={name: _record(name, rounds, here) for name, rounds in taken.items()}
+        measurements={name: _record(name, taken, schedule, here) for name in contenders}
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Round:
-    wall_s: tuple[float, ...]
-    cpu_s: tuple[float, ...]
-    contended: bool
+def _contender(name: str, run: Run | Contender, threads: int, clock: Clock) -> Contender:
+    if not isinstance(run, Contender):
+        return CallableContender(name, run, threads, clock)
+    if run.threads != threads:
+        msg = (
+            f"contender {name!r} has {run.threads} threads, the schedule {threads}:"
+            " give both the same number"
+        )
+        raise MeasureError(msg)
+    return run
 
 
-def _round(run: Run, schedule: Schedule, clock: Clock) -> _Round:
-    wall_ns: list[int] = []
-    cpu_ns: list[int] = []
-    started_ns = clock.wall_ns()
-    while True:
-        cpu_before, before = clock.cpu_ns(), clock.wall_ns()
-        run()
-        after, cpu_after = clock.wall_ns(), clock.cpu_ns()
-        wall_ns.append(after - before)
-        cpu_ns.append(cpu_after - cpu_before)
-        if len(wall_ns) >= schedule.min_calls and after - started_ns >= schedule.round_s * 1e9:
-            break
-    one_thread = schedule.threads == 1
-    return _Round(
-        wall_s=tuple(value / 1e9 for value in wall_ns),
-        cpu_s=tuple(value / 1e9 for value in cpu_ns),
-        contended=one_thread and sum(wall_ns) > _CONTENDED * max(1, sum(cpu_ns)),
+def _by_paper(
+    name: str, contender: Contender, schedule: Schedule, clock: Clock, here: Environment
+) -> Measurement:
+    warm = warm_up(contender, clock)
+    began_ns = clock.wall_ns()
+    (wall_s, cpu_s), reached = call_until_mean_is_narrow(contender, limit_s=schedule.limit_s)
+    return Measurement(
+        name=name,
+        unit="s",
+        samples=wall_s,
+        environment=here,
+        cpu_samples=cpu_s,
+        settled=(warm.settled,),
+        session_s=(clock.wall_ns() - began_ns) / 1e9,
+        target=TARGET,
+        reached=reached,
+        rule="paper",
     )
 
 
-def _warm_up(run: Run, clock: Clock) -> None:
-    """Call until the medians of two windows agree to 2 %, or five seconds have passed."""
-    started_ns = clock.wall_ns()
-    last_s = float("inf")
-    while True:
-        window = []
-        for _ in range(_WARM_UP_WINDOW):
-            before = clock.cpu_ns()
-            run()
-            window.append((clock.cpu_ns() - before) / 1e9)
-        median_s = float(np.median(window))
-        if abs(median_s - last_s) <= _WARM_UP_AGREEMENT * median_s:
-            return
-        if clock.wall_ns() - started_ns > _WARM_UP_LIMIT_S * 1e9:
-            return
-        last_s = median_s
-
-
-def _record(name: str, rounds: list[_Round], here: Environment) -> Measurement:
+def _record(name: str, taken: Taken, schedule: Schedule, here: Environment) -> Measurement:
+    rounds: tuple[Round, ...] = taken.rounds[name]
     return Measurement(
         name=name,
         unit="s",
@@ -256,4 +210,11 @@ def _record(name: str, rounds: list[_Round], here: Environment) -> Measurement:
         round_sizes=tuple(len(part.wall_s) for part in rounds),
         cpu_samples=tuple(value for part in rounds for value in part.cpu_s),
         contended_rounds=tuple(part.contended for part in rounds),
+        round_reasons=tuple(part.reasons for part in rounds),
+        round_starts_s=tuple(part.started_s for part in rounds),
+        round_processes=tuple(part.process for part in rounds),
+        settled=taken.settled[name],
+        session_s=taken.span_s,
+        target=schedule.target,
+        reached=taken.reached,
     )

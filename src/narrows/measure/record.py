@@ -1,25 +1,29 @@
 """Measurement: raw samples, unit, interval and environment of one quantity.
 
 Consecutive calls are far from independent (autocorrelation 0.9 was measured), so an interval over
-calls is wrong half the time. Samples therefore come in *rounds* spread over the session; the
-estimate is the median of the round medians and its interval is made of their order statistics,
-which assumes no distribution.
+calls is wrong half the time. Samples therefore come in *rounds* at random times of a session; the
+estimate is the median of all calls, and how much the rounds disagree about it makes its interval
+(`narrows.measure.order_statistics`), which assumes no distribution.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.errors import MeasureError
 from narrows.measure.environment import Environment
+from narrows.measure.order_statistics import (
+    coverage_of_rounds,
+    interval_of_rounds,
+    median_of_rounds,
+)
+from narrows.measure.paper_rule import t_interval
 
 _P99_SAMPLES = 1000
-_LEVEL = 0.95
 
 
 @final
@@ -34,7 +38,16 @@ class Measurement:
         environment: Where.
         round_sizes: How many of the samples belong to each round; empty: each is its own round.
         cpu_samples: CPU time of each sample in seconds where it was taken beside wall time.
-        contended_rounds: For each round whether something else held the processor.
+        contended_rounds: For each round whether something else held the processor,
+        round_reasons: and what showed it.
+        round_starts_s: When each round began, in seconds since the session did.
+        round_processes: Which process made each round's calls, counted from zero.
+        settled: For each process whether its warm-up settled.
+        session_s: How long the session was.
+        target: Half-width that was asked for, as a share of the estimate, or None.
+        reached: Whether it was reached, or None where none was asked for.
+        rule: "rounds", or "paper": the samples are consecutive calls, the interval is Student's of
+            their mean.
 
     Raises:
         MeasureError: No samples, or round sizes that do not add up.
@@ -55,6 +68,14 @@ class Measurement:
     round_sizes: tuple[int, ...] = ()
     cpu_samples: tuple[float, ...] = ()
     contended_rounds: tuple[bool, ...] = ()
+    round_reasons: tuple[tuple[str, ...], ...] = ()
+    round_starts_s: tuple[float, ...] = ()
+    round_processes: tuple[int, ...] = ()
+    settled: tuple[bool, ...] = ()
+    session_s: float = 0.0
+    target: float | None = None
+    reached: bool | None = None
+    rule: Literal["rounds", "paper"] = "rounds"
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -74,17 +95,23 @@ class Measurement:
             raise MeasureError(msg)
 
     @property
+    def rounds(self) -> tuple[tuple[float, ...], ...]:
+        """Samples of every round; each sample is its own round where no sizes were given."""
+        edges = np.cumsum(self.round_sizes or (1,) * len(self.samples)).tolist()
+        starts = [0, *edges[:-1]]
+        return tuple(self.samples[a:b] for a, b in zip(starts, edges, strict=True))
+
+    @property
     def round_medians(self) -> tuple[float, ...]:
         """Median of every round, in order."""
         if not self.round_sizes:
             return self.samples
-        edges = np.cumsum(self.round_sizes)[:-1]
-        return tuple(float(np.median(part)) for part in np.split(self._array, edges))
+        return tuple(float(np.median(part)) for part in self.rounds)
 
     @property
     def median(self) -> float:
-        """Median of the round medians: the estimate."""
-        return float(np.median(self.round_medians))
+        """Median of all samples, every round of the same weight however many it has."""
+        return median_of_rounds(self.rounds)
 
     @property
     def mean(self) -> float:
@@ -92,19 +119,34 @@ class Measurement:
         return float(self._array.mean())
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Interval of the median by order statistics of the round medians.
+    def estimate(self) -> float:
+        """What `interval` is about: the median, or by the paper's rule the mean."""
+        return self.mean if self.rule == "paper" else self.median
 
-        At least 95 % where there are six rounds or more; below that the widest there is, the
-        smallest and the largest, and `coverage` says what it is worth.
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Interval of the median by how the rounds disagree; at least 95 % from six rounds on.
+
+        Below that the widest there is, the smallest and the largest sample, and `coverage` says
+        what it is worth. By the paper's rule Student's interval of the mean.
         """
-        return order_interval(self.round_medians)
+        return t_interval(self.samples) if self.rule == "paper" else interval_of_rounds(self.rounds)
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width as a share of the estimate."""
+        low, high = self.interval
+        return (high - low) / 2 / self.estimate if self.estimate else 0.0
 
     @property
     def coverage(self) -> float:
         """Nominal coverage of `interval`, between 0 and 1."""
-        count = len(self.round_medians)
-        return _coverage(count, _rank(count))
+        return 0.95 if self.rule == "paper" else coverage_of_rounds(len(self.rounds))
+
+    @property
+    def p50(self) -> float:
+        """50th percentile of all samples."""
+        return float(np.quantile(self._array, 0.5))
 
     @property
     def p90(self) -> float:
@@ -137,6 +179,10 @@ class Measurement:
             samples=self.cpu_samples,
             environment=self.environment,
             round_sizes=self.round_sizes,
+            round_starts_s=self.round_starts_s,
+            round_processes=self.round_processes,
+            session_s=self.session_s,
+            rule=self.rule,
         )
 
     @property
@@ -165,29 +211,3 @@ def check_comparable(first: Measurement, second: Measurement) -> None:
             " measure both in one environment"
         )
         raise MeasureError(msg)
-
-
-def order_interval(values: tuple[float, ...]) -> tuple[float, float]:
-    """Distribution-free interval of the median: the k-th smallest and the k-th largest value.
-
-    Example:
-        >>> order_interval(tuple(float(i) for i in range(1, 11)))
-        (2.0, 9.0)
-    """
-    ranked = sorted(values)
-    k = _rank(len(ranked))
-    return ranked[k - 1], ranked[len(ranked) - k]
-
-
-def _rank(count: int) -> int:
-    """Largest k whose interval still covers 95 %; 1 where none does."""
-    k = 1
-    while 2 * (k + 1) <= count and _coverage(count, k + 1) >= _LEVEL:
-        k += 1
-    return k
-
-
-def _coverage(count: int, k: int) -> float:
-    """P(k-th smallest < median < k-th largest) for independent rounds: 1 - 2 P(Bin(n, ½) < k)."""
-    below: int = sum(math.comb(count, i) for i in range(k))
-    return max(0.0, 1.0 - 2.0 * below / float(2**count))
