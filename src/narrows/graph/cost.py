@@ -113,8 +113,10 @@ def _node_cost(
     outputs = tuple(_shape(name, model, stored) for name in node.output)
     data_inputs = [name for name in flow.reads[position] if name in flow.data]
     kernel = tuple(attributes.get("kernel_shape", ()))
-    if not kernel and node.op_type in ("Conv", "ConvTranspose", "ConvInteger", "FusedConv"):
-        kernel = inputs[1][2:]
+    if not kernel and "Conv" in node.op_type and rule:
+        kernel = inputs[3 if node.op_type == "QLinearConv" else 1][2:]
+    elif not kernel and node.op_type == "QLinearConv":
+        kernel = inputs[3][2:]
     call = Call(attributes=attributes, inputs=inputs, outputs=outputs)
     return NodeCost(
         name=node.name,

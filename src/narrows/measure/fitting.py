@@ -16,20 +16,22 @@ from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost, node_costs
 from narrows.graph.load import Model, load, session
 from narrows.measure.environment import Environment, environment
-from narrows.measure.kernels import FEATURES, kernels, reorder_features
+from narrows.measure.integer_probes import profile_networks
+from narrows.measure.kernel_kinds import QUANTIZERS
+from narrows.measure.kernels import FEATURES, decode_features, kernels, reorder_features
 from narrows.measure.latency import Schedule, compare
 from narrows.measure.operators import OperatorTime, example_input, operator_times
-from narrows.measure.probes import probe_networks
 from narrows.measure.profiling import KernelRates, OperatorRates, predict_nodes_s, relatives
 from narrows.measure.rate_fit import fit_rates
 
-PROBES = 100
-_ENOUGH = 40
+PROBES = 150
+_ENOUGH = 60
 _FEW = 30  # samples of a kind below which its neighbour's help
 _RARE = 0.03  # share of samples below which a feature is not trusted with a rate
 
 _Sample = tuple[tuple[float, ...], float]
 _FLOOR_S = 2e-6  # the profiler counts microseconds
+_LEAST_S = 1e-7  # of a kernel without the profiler
 
 
 @final
@@ -53,16 +55,16 @@ def profile_device(
     threads: int = 1,
     probes: int = PROBES,
     seed: int = 0,
-    limit_s: float = 75.0,
+    limit_s: float = 85.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> OperatorRates:
-    """Time this machine and fit its rates; about half a minute.
+    """Time this machine and fit its rates; about a minute.
 
     Args:
         threads: Threads inside an operator.
-        probes: Random networks to run; fewer than 20 leave kinds without rates of their own.
+        probes: Random networks to run; fewer than 40 leave kinds without rates of their own.
         seed: Of the networks.
-        limit_s: After this long (a slow or a busy machine) 40 networks are enough.
+        limit_s: After this long (a slow or a busy machine) 60 networks are enough.
         progress: Called with the networks done and to do.
 
     Raises:
@@ -70,7 +72,7 @@ def profile_device(
     """
     timed: list[Timed] = []
     started_s = time.monotonic()
-    for proto in probe_networks(probes, seed=seed):
+    for proto in profile_networks(probes, seed=seed):
         timed.append(time_network(load(proto), threads=threads))
         if progress:
             progress(len(timed), probes)
@@ -83,7 +85,14 @@ def time_network(model: Model, *, threads: int = 1, runs: int = 12) -> Timed:
     """Run a network with and without the runtime's profiler."""
     running = session(model.proto, threads=threads)
     feeds = {model.input.name: example_input(model)}
-    schedule = Schedule(rounds=3, round_s=0.0, min_calls=runs // 3, session_s=0.0, threads=threads)
+    schedule = Schedule(
+        target=None,
+        rounds=3,
+        round_s=0.0,
+        min_calls=runs // 3,
+        session_s=0.0,
+        threads=threads,
+    )
     whole = compare({"whole": lambda: running.run(None, feeds)}, schedule=schedule)
     taken = whole.measurements["whole"]
     calls_s = taken.cpu_samples if threads == 1 else taken.samples
@@ -101,13 +110,15 @@ def fitted(networks: Sequence[Timed], here: Environment) -> OperatorRates:
         MeasureError: There are none.
     """
     if not networks:
-        msg = "cannot fit rates to no networks: time at least one (100 are the default)"
+        msg = "cannot fit rates to no networks: time at least one (150 are the default)"
         raise MeasureError(msg)
     lanes = _lanes(networks, here)
+    profiler_s = _profiler_s(networks)
     samples: dict[str, list[_Sample]] = {}
     for network in networks:
         for kind, features, time_s in _samples(network, lanes):
-            samples.setdefault(kind, []).append((features, time_s))
+            net_s = max(_LEAST_S, time_s - profiler_s)
+            samples.setdefault(kind, []).append((features, net_s))
     entries = tuple(_fit_kind(kind, samples) for kind in sorted(samples))
     draft = OperatorRates(
         kernels=entries,
@@ -130,18 +141,49 @@ def _lanes(networks: Sequence[Timed], here: Environment) -> int:
     return 16 if wide else 8
 
 
+def _profiler_s(networks: Sequence[Timed]) -> float:
+    """What the profiler adds to each kernel."""
+    counts = np.array([len(network.kernels) for network in networks], np.float64)
+    alone_s = np.array([network.cpu_s for network in networks])
+    traced_s = np.array([sum(k.time_s for k in network.kernels) for network in networks])
+    _, each_s = fit_rates(np.stack([alone_s, counts], axis=1), traced_s, 1 / traced_s)
+    return float(each_s)
+
+
 def _samples(network: Timed, lanes: int) -> Iterable[tuple[str, tuple[float, ...], float]]:
     """(kind, features, seconds) of each timed kernel that the rules foretold."""
-    expected = [k for k in kernels(network.costs, lanes=lanes) if not k.is_reorder]
-    by_nodes = {frozenset(network.costs[i].name for i in k.nodes): k for k in expected}
+    costs = {cost.name: cost for cost in network.costs}
+    by_work = {
+        _work([network.costs[i] for i in kernel.nodes]): kernel
+        for kernel in kernels(network.costs, lanes=lanes)
+        if not (kernel.is_reorder or kernel.kind == "decode")
+    }
     for timed in network.kernels:
-        if timed.is_reorder:
-            kind = "reorder-in" if timed.kernel == "ReorderInput" else "reorder-out"
+        does = [costs[name] for name in timed.nodes if costs[name].is_data]
+        kind = _layout_change(timed, does)
+        if kind:
             yield kind, reorder_features(timed.out_bytes), timed.time_s
-            continue
-        kernel = by_nodes.get(frozenset(timed.nodes))
-        if kernel:
+        elif timed.kernel == "DequantizeLinear" and not does:
+            yield "decode", decode_features(timed.out_bytes), timed.time_s
+        elif kernel := by_work.pop(_work(does, timed.kernel), None):
             yield kernel.kind, kernel.features, timed.time_s
+
+
+def _layout_change(timed: OperatorTime, does: Sequence[NodeCost]) -> str:
+    """The kind of a kernel that only changes the layout; "" for any other."""
+    if timed.is_reorder:
+        return "reorder-in" if timed.kernel == "ReorderInput" else "reorder-out"
+    added = timed.kernel == "Transpose" and all(cost.op_type != "Transpose" for cost in does)
+    return "reorder-last" if added else ""
+
+
+def _work(costs: Sequence[NodeCost], kernel: str = "") -> frozenset[str]:
+    """What a kernel is known by: its nodes without the quantize nodes around them.
+
+    Which of two neighbours such a node belongs to is not told from the runtime's graph alone.
+    """
+    inner = frozenset(cost.name for cost in costs if cost.op_type not in QUANTIZERS)
+    return inner or frozenset(c.name for c in costs if kernel in ("", c.op_type))
 
 
 def _fit_kind(kind: str, samples: dict[str, list[tuple[tuple[float, ...], float]]]) -> KernelRates:

@@ -2,7 +2,10 @@
 
 What follows a convolution (batch norm, scale, residual addition, one activation) is done inside
 it; Gelu and x·sigmoid(x) written in several nodes are one kernel; quantize and dequantize nodes
-around an operator vanish into its integer kernel.
+around an operator vanish into its integer kernel (`integer_fusion`).
+
+Tensors lie in one of three layouts: plain, channels in blocks (float convolutions), channels last
+(integer convolutions). What only passes elements on works in the layout it finds.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from narrows.graph.cost import NodeCost
+from narrows.measure.integer_fusion import integer_kernels
 
 CONVOLUTIONS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger"})
 PRODUCTS = frozenset(
@@ -22,12 +26,22 @@ CLIPPING = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu"})
 _FUSED_ACTIVATIONS = CLIPPING | {"Relu", "Sigmoid", "Tanh"}
 _GEMM_ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "LeakyRelu"})
 
+IN_BLOCKS, LAST = "blocks", "last"
 
 _BLOCKED_PAIRS = frozenset({"Add", "Sum", "Mul"})
 _BLOCKED_ALONE = frozenset(
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
     | {"Relu", "Sigmoid", "Tanh", "Clip"}
 )
+_ANY_LAYOUT = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Pow"}
+    | {"Relu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu", "Exp"}
+    | {"Erf", "Log", "Neg", "Abs", "Sqrt", "Softplus", "Gelu", "Cast", "Identity", "Pad", "Slice"}
+    | {"Concat", "Split", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Where", "Resize"}
+    | {"QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu"}
+    | {"QLinearAveragePool", "QLinearGlobalAveragePool"}
+)
+_ANY_LAYOUT_IN_INTEGERS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 
 
 @final
@@ -37,11 +51,13 @@ class Groups:
 
     Args:
         members: Position of the node a kernel is named after → the nodes it does, itself first.
-        in_blocks: The kernels that work on channels in blocks, by that position.
+        layouts: The kernels that work in another layout than the plain one, by that position.
+        integer: The kernels that compute in integers between quantize nodes, by that position.
     """
 
     members: Mapping[int, tuple[int, ...]]
-    in_blocks: frozenset[int]
+    layouts: Mapping[int, str]
+    integer: frozenset[int]
 
 
 def groups(costs: Sequence[NodeCost], *, lanes: int) -> Groups:
@@ -64,8 +80,9 @@ class _Grouping:
     readers: dict[str, list[int]] = field(default_factory=dict)
     host: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
-    blocked: set[str] = field(default_factory=set)
-    in_blocks: set[int] = field(default_factory=set)
+    layouts: dict[int, str] = field(default_factory=dict)
+    lies: dict[str, str] = field(default_factory=dict)
+    integer: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def groups(self) -> Groups:
         for position, cost in enumerate(self.costs):
@@ -73,24 +90,42 @@ class _Grouping:
                 self.maker[name] = position
             for name in cost.reads:
                 self.readers.setdefault(name, []).append(position)
+        self.integer = integer_kernels(self.costs)
+        inside = {member: core for core, members in self.integer.items() for member in members}
         for position, cost in enumerate(self.costs):
             if cost.is_data:
-                self._place(position, cost)
+                self._place(position, cost, inside.get(position))
         for position in reversed(list(self.host)):
             self.host[position] = self._prefixed(position)
         members: dict[int, tuple[int, ...]] = {h: (h,) for h in sorted(set(self.host.values()))}
         for position, host in self.host.items():
             if position != host:
                 members[host] = (*members[host], position)
-        return Groups(members=members, in_blocks=frozenset(self.in_blocks))
+        return Groups(members=members, layouts=self.layouts, integer=frozenset(self.integer))
 
-    def _place(self, position: int, cost: NodeCost) -> None:
-        host = self._host(position, cost)
-        self.host[position] = host
-        if host == position and self.lanes and self._works_in_blocks(cost):
-            self.in_blocks.add(position)
-        if host in self.in_blocks:
-            self.blocked.update(cost.makes)
+    def _place(self, position: int, cost: NodeCost, core: int | None) -> None:
+        if core is not None:
+            self.finished.add(core)
+        host = self.host[position] = self._host(position, cost) if core is None else core
+        found = self._layout(position, cost, host)
+        if found and host == position:
+            self.layouts[position] = found
+        if found and len(cost.out_shape) > 2:
+            self.lies.update(dict.fromkeys(cost.makes, found))
+
+    def _layout(self, position: int, cost: NodeCost, host: int) -> str:
+        """The layout a node works in; "" is the plain one."""
+        if host < position:
+            return self.layouts.get(host, "")
+        if self.lanes and host == position and self._works_in_blocks(position, cost):
+            return IN_BLOCKS
+        if cost.op_type == "QLinearConv" or (cost.op_type == "Conv" and position in self.integer):
+            return LAST
+        agnostic = cost.op_type in _ANY_LAYOUT or (
+            cost.op_type in _ANY_LAYOUT_IN_INTEGERS and position in self.integer
+        )
+        maps = [self.lies.get(name) for name in cost.reads]
+        return LAST if agnostic and maps and set(maps) == {LAST} else ""
 
     def _host(self, position: int, cost: NodeCost) -> int:
         """The latest kernel before this node that does its work too, or the node itself."""
@@ -103,11 +138,11 @@ class _Grouping:
             if op in CONVOLUTIONS and len(self.costs[host].in_shape) == 4:
                 taken = self._convolution_takes(host, cost)
             elif op == "BatchNormalization":
-                taken = host in self.in_blocks and cost.op_type in _FUSED_ACTIVATIONS
+                taken = self.layouts.get(host) == IN_BLOCKS and cost.op_type in _FUSED_ACTIVATIONS
             else:
                 taken = cost.op_type in _TAKEN.get(op, frozenset())
             if taken:
-                if cost.op_type in _FUSED_ACTIVATIONS or cost.op_type == "QuantizeLinear":
+                if cost.op_type in _FUSED_ACTIVATIONS:
                     self.finished.add(host)
                 return host
         return position
@@ -129,10 +164,11 @@ class _Grouping:
             self.readers[n] == [position] for n in self.costs[maker].makes if n in self.readers
         )
 
-    def _works_in_blocks(self, cost: NodeCost) -> bool:
+    def _works_in_blocks(self, position: int, cost: NodeCost) -> bool:
         if cost.op_type in ("Conv", "FusedConv") and len(cost.in_shape) == 4:
-            return convolves_in_blocks(cost, self.lanes)
-        if not cost.reads or any(name not in self.blocked for name in cost.reads):
+            constant = not cost.decoded and position not in self.integer
+            return constant and convolves_in_blocks(cost, self.lanes)
+        if not cost.reads or any(self.lies.get(name) != IN_BLOCKS for name in cost.reads):
             return False
         if len(cost.out_shape) != 4 or cost.out_shape[1] % self.lanes:
             return False
@@ -145,19 +181,11 @@ class _Grouping:
     def _convolution_takes(self, host: int, cost: NodeCost) -> bool:
         if cost.op_type in _FUSED_ACTIVATIONS or cost.op_type == "BatchNormalization":
             return True
-        if cost.op_type == "QuantizeLinear":
-            return self._reads_integers(host)
         same_size = cost.in_bytes == len(cost.reads) * cost.out_bytes
         if cost.op_type == "Add":
-            together = host not in self.in_blocks or self.blocked.issuperset(cost.reads)
-            return same_size and together and not self._reads_integers(host)
+            lies = {self.lies.get(name) for name in cost.reads}
+            return same_size and (self.layouts.get(host) != IN_BLOCKS or lies == {IN_BLOCKS})
         return cost.op_type == "Mul" and len(cost.reads) == 1
-
-    def _reads_integers(self, position: int) -> bool:
-        makers = [self.maker.get(name, -1) for name in self.costs[position].reads]
-        return bool(makers) and all(
-            maker >= 0 and self.costs[maker].op_type == "DequantizeLinear" for maker in makers
-        )
 
     def _prefixed(self, position: int) -> int:
         """The reader that swallows this node, where it does; its own host otherwise."""
@@ -169,10 +197,9 @@ class _Grouping:
         reader = into.pop()
         op = self.costs[reader].op_type
         constant = len(cost.reads) == 1
-        swallowed = (
-            (constant and op == "Erf" and cost.op_type in ("Add", "Div", "Mul"))
-            or (constant and op == "MatMul" and cost.op_type in ("Div", "Mul"))
-            or (cost.op_type == "DequantizeLinear" and self._reads_integers(reader))
+        gelu = op == "Erf" and list(self.host.values()).count(reader) > 1
+        swallowed = (gelu and constant and cost.op_type in ("Add", "Div", "Mul")) or (
+            constant and op == "MatMul" and cost.op_type in ("Div", "Mul")
         )
         return reader if swallowed else host
 

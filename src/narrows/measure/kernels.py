@@ -1,9 +1,10 @@
 """From nodes of a graph to the kernels a runtime makes of them.
 
-Convolutions work on a blocked layout (channels in groups of the vector's width) that most other
-operators do not share, so tensors are reordered on the way. These rules follow ONNX Runtime's.
+Convolutions work on layouts (channels in blocks of the vector's width, or last where they compute
+in integers) that most other operators do not share, so tensors are reordered on the way. These
+rules follow ONNX Runtime's.
 
-    nodes ──groups──► who does whose work ──blocked?──► kernels with features, and the reorders
+    nodes ──groups──► who does whose work ──layout?──► kernels with features, and the reorders
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import final
 
 from narrows.graph.cost import NodeCost
-from narrows.measure.fusion import CLIPPING, CONVOLUTIONS, PRODUCTS, groups
+from narrows.measure.fusion import CLIPPING, CONVOLUTIONS, IN_BLOCKS, groups
+from narrows.measure.kernel_kinds import TILE_INNER, TILE_OUT, float_kind, integer_kind, is_integer
 
 FEATURES = (
     "call",
@@ -36,34 +38,15 @@ FEATURES = (
 byte_cold is byte_weight in a network whose weights do not all stay in a cache of two MiB from one
 call to the next, else 0; byte_added is what a fused addition reads; byte_near and byte_far are
 data beyond one and four MiB (a second- and third-level cache); window is output elements by kernel
-area; row is output rows by channel blocks by kernel rows; byte_clipped and byte_activated are
+area; row is output rows by channel blocks by kernel rows (of a kernel in integers: output positions
+by kernel area, the pointers it follows); byte_clipped and byte_activated are
 outputs that a fused activation other than Relu passes over, cheap ones and transcendental ones.
 """
 
 _NEAR_BYTES = 2**20
 _FAR_BYTES = 2**22
 _WARM_BYTES = 2**21
-
-_KINDS = {
-    "view": "Reshape Flatten Squeeze Unsqueeze Identity Dropout Shape Size",
-    "transcendental": "Sigmoid Tanh Erf Exp Gelu Log Pow Sqrt Softplus Elu Selu Mish QuickGelu "
-    "FastGelu BiasGelu Sin Cos HardSwish",
-    "pool": "MaxPool AveragePool LpPool",
-    "reduce": "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd "
-    "GlobalAveragePool GlobalMaxPool ArgMax ArgMin TopK",
-    "softmax": "Softmax LogSoftmax",
-    "normalisation": "LayerNormalization BatchNormalization InstanceNormalization "
-    "RMSNormalization GroupNormalization GroupNorm SkipLayerNormalization LRN LpNormalization "
-    "SimplifiedLayerNormalization MeanVarianceNormalization",
-    "copy": "Concat Split Slice Gather Pad Expand Tile Cast",
-    "transpose": "Transpose DepthToSpace SpaceToDepth GatherElements",
-    "resize": "Resize Upsample GridSample",
-    "recurrent": "LSTM GRU RNN DynamicQuantizeLSTM",
-    "conv-transposed": "ConvTranspose DeformConv",
-    "product-data": "Einsum Attention",
-    "quantize": "QuantizeLinear DequantizeLinear DynamicQuantizeLinear",
-}
-_KIND_OF = {op: kind for kind, operators in _KINDS.items() for op in operators.split()}
+_FLOAT_BYTES = 4
 
 
 @final
@@ -106,35 +89,43 @@ def kernels(costs: Sequence[NodeCost], *, lanes: int) -> tuple[Kernel, ...]:
     made: list[Kernel] = []
     cold = sum(cost.weight_bytes for cost in costs) > _WARM_BYTES
     for position, members in found.members.items():
-        blocked = position in found.in_blocks
-        made.extend(reorders.before(position, members, blocked=blocked))
-        made.append(_kernel(costs, members, lanes if blocked else 0, cold=cold))
+        layout = found.layouts.get(position, "")
+        integer = position in found.integer
+        made.extend(reorders.before(position, members, layout=layout))
+        if not integer:
+            made.extend(_decoding(position, costs[position]))
+        in_lanes = lanes if layout == IN_BLOCKS else 0
+        made.append(_kernel(costs, members, in_lanes, cold=cold, integer=integer))
     made.extend(reorders.of_outputs())
     return tuple(made)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Reorders:
-    """Which tensors lie in blocks of channels, and the reorders where two layouts meet."""
+    """The layout each tensor lies in, and the reorders where two layouts meet."""
 
     costs: Sequence[NodeCost]
     lanes: int
-    blocked: set[str] = field(default_factory=set)
-    both: set[str] = field(default_factory=set)
+    lies: dict[str, str] = field(default_factory=dict)
+    also: set[tuple[str, str]] = field(default_factory=set)
 
-    def before(self, position: int, members: tuple[int, ...], *, blocked: bool) -> list[Kernel]:
+    def before(self, position: int, members: tuple[int, ...], *, layout: str) -> list[Kernel]:
         """The reorders a kernel needs before it; each tensor is reordered once."""
-        made = []
+        made: list[Kernel] = []
+        if self.costs[position].op_type == "Transpose":  # takes one layout for another itself
+            return made
         inside = {name for member in members for name in self.costs[member].makes}
         for member in members:
             for name in self.costs[member].reads:
-                if name in inside or name in self.both or (name in self.blocked) == blocked:
+                there = self.lies.get(name, "")
+                if name in inside or there == layout or (name, layout) in self.also:
                     continue
-                if member != position or self._reorders_input(self.costs[position]):
-                    self.both.add(name)
-                    made.append(self._reorder(member, to_blocks=blocked))
-        if blocked:
-            self.blocked.update(inside)
+                if member != position or self._reorders_input(self.costs[position], there):
+                    self.also.add((name, layout))
+                    made.append(self._reorder(member, there, layout))
+        if layout:
+            kept = (m for m in members if len(self.costs[m].out_shape) > 2)
+            self.lies.update({name: layout for m in kept for name in self.costs[m].makes})
         return made
 
     def of_outputs(self) -> list[Kernel]:
@@ -142,35 +133,55 @@ class _Reorders:
         read = {name for cost in self.costs for name in cost.reads}
         made = []
         for position, cost in enumerate(self.costs):
-            for _ in self.blocked.intersection(cost.makes) - read:
+            for name in set(cost.makes) & self.lies.keys() - read:
                 size = cost.out_bytes / len(cost.makes)
-                features = reorder_features(size)
-                made.append(Kernel(kind="reorder-out", nodes=(position,), features=features))
+                kind = _reorder_kind(self.lies[name], "")
+                made.append(Kernel(kind=kind, nodes=(position,), features=reorder_features(size)))
         return made
 
-    def _reorders_input(self, cost: NodeCost) -> bool:
+    def _reorders_input(self, cost: NodeCost, there: str) -> bool:
         """A convolution of fewer channels than a block reads the plain layout itself."""
         direct = cost.op_type == "Conv" and cost.group == 1 and cost.in_shape[1] < self.lanes
-        return bool(self.lanes) and not direct
+        return bool(there) or not direct
 
-    def _reorder(self, position: int, *, to_blocks: bool) -> Kernel:
+    def _reorder(self, position: int, before: str, after: str) -> Kernel:
         cost = self.costs[position]
         size = cost.in_bytes / max(1, len(cost.reads))
         return Kernel(
-            kind="reorder-in" if to_blocks else "reorder-out",
+            kind=_reorder_kind(before, after),
             nodes=(position,),
             features=reorder_features(size),
         )
 
 
+def _reorder_kind(before: str, after: str) -> str:
+    if IN_BLOCKS in (before, after):
+        return "reorder-in" if after == IN_BLOCKS else "reorder-out"
+    return "reorder-last"
+
+
+def _decoding(position: int, cost: NodeCost) -> list[Kernel]:
+    """Constants stored as integers that an operator in floats has decoded in every call."""
+    return [
+        Kernel(kind="decode", nodes=(position,), features=decode_features(4 * elements))
+        for elements in cost.decoded
+    ]
+
+
+def decode_features(out_bytes: float) -> tuple[float, ...]:
+    """Features of making stored integers floats."""
+    return _features(call=1, byte_in=out_bytes / 4, byte_out=out_bytes, **_beyond(1.25 * out_bytes))
+
+
 def _kernel(
-    costs: Sequence[NodeCost], members: tuple[int, ...], lanes: int, *, cold: bool
+    costs: Sequence[NodeCost], members: tuple[int, ...], lanes: int, *, cold: bool, integer: bool
 ) -> Kernel:
     cost = costs[members[0]]
-    is_conv = cost.op_type in CONVOLUTIONS
-    kind = _convolution_kind(cost, lanes) if is_conv else _plain_kind(cost, lanes)
+    if integer or is_integer(cost.op_type):
+        return _integer_kernel(costs, members, cold=cold, between=integer)
+    kind = float_kind(cost, lanes)
     grow_in, grow_out = _growth(cost.in_shape, lanes), _growth(cost.out_shape, lanes)
-    if is_conv and cost.in_shape[1] < lanes:
+    if cost.op_type in CONVOLUTIONS and cost.in_shape[1] < lanes:
         grow_in = 1.0
     area = math.prod(cost.kernel)
     elements = math.prod(cost.out_shape) * grow_out
@@ -192,6 +203,54 @@ def _kernel(
         **_beyond(byte_in + byte_out + cost.weight_bytes + added),
     )
     return Kernel(kind=kind, nodes=members, features=features)
+
+
+def _integer_kernel(
+    costs: Sequence[NodeCost], members: tuple[int, ...], *, cold: bool, between: bool
+) -> Kernel:
+    """A kernel in integers; `between`: between quantize nodes, so that its own bytes are floats."""
+    cost = costs[members[0]]
+    quantizes = any(costs[m].op_type == "QuantizeLinear" for m in members[1:])
+    byte_in = cost.in_bytes / (_FLOAT_BYTES if between else 1)
+    byte_out = cost.out_bytes / (_FLOAT_BYTES if between and quantizes else 1)
+    is_conv = cost.op_type in CONVOLUTIONS
+    area = math.prod(cost.kernel)
+    features = _features(
+        call=1,
+        mac=cost.macs * (_padding(cost) if is_conv else 1.0),
+        byte_in=byte_in,
+        byte_out=byte_out,
+        byte_weight=cost.weight_bytes,
+        byte_cold=cost.weight_bytes if cold else 0.0,
+        window=math.prod(cost.out_shape) * area if cost.kernel else 0.0,
+        row=_pointers(cost) if is_conv else _positions(cost),
+        **_beyond(byte_in + byte_out + cost.weight_bytes),
+    )
+    kind = integer_kind(cost)
+    return Kernel(kind=kind, nodes=members, features=features)
+
+
+def _positions(cost: NodeCost) -> int:
+    return math.prod(cost.out_shape[2:]) if len(cost.out_shape) > 2 else 0
+
+
+def _pointers(cost: NodeCost) -> int:
+    """Output positions by kernel area, for each group that is a product of its own."""
+    groups_ = 1 if cost.group == cost.in_shape[1] else cost.group
+    return math.prod(cost.out_shape[2:]) * math.prod(cost.kernel) * groups_
+
+
+def _padding(cost: NodeCost) -> float:
+    """How many more products a matrix kernel makes because its tiles are of a fixed size."""
+    if cost.group == cost.in_shape[1]:
+        return 1.0
+    inner = cost.in_shape[1] // cost.group * math.prod(cost.kernel)
+    out = cost.out_shape[1] // cost.group
+    return _padded(inner, TILE_INNER) / inner * _padded(out, TILE_OUT) / out
+
+
+def _padded(size: int, tile: int) -> int:
+    return -(-size // tile) * tile
 
 
 def _fuses(
@@ -221,29 +280,3 @@ def _beyond(size_bytes: float) -> dict[str, float]:
 
 def _features(**named: float) -> tuple[float, ...]:
     return tuple(float(named.get(name, 0.0)) for name in FEATURES)
-
-
-def _convolution_kind(cost: NodeCost, lanes: int) -> str:
-    into = cost.in_shape[1] // cost.group
-    if cost.op_type in ("QLinearConv", "ConvInteger"):
-        layout = "-int8"
-    elif len(cost.in_shape) != 4:
-        return f"conv-{len(cost.in_shape) - 2}d"
-    else:
-        layout = "" if lanes else "-plain"
-    if cost.group == 1:
-        if cost.in_shape[1] < 16 and math.prod(cost.kernel) > 1:
-            return f"conv-first{layout}"
-        return f"conv-pointwise{layout}" if math.prod(cost.kernel) == 1 else f"conv-dense{layout}"
-    return f"conv-depthwise{layout}" if into == 1 else f"conv-grouped{layout}"
-
-
-def _plain_kind(cost: NodeCost, lanes: int) -> str:
-    if cost.op_type in PRODUCTS:
-        rows = math.prod(cost.out_shape[:-1])
-        integer = "-int8" if cost.op_type not in ("Gemm", "MatMul", "FusedMatMul") else ""
-        if not cost.weight_bytes:
-            return f"product-data{integer}"
-        return f"product-vector{integer}" if rows == 1 else f"product{integer}"
-    kind = _KIND_OF.get(cost.op_type, "elementwise")
-    return "pool-plain" if kind == "pool" and not lanes else kind

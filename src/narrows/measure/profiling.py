@@ -24,12 +24,24 @@ _NEIGHBOUR = {
     "conv-grouped": "conv-dense",
     "conv-1d": "conv-dense",
     "conv-3d": "conv-dense",
+    "conv-first-int8": "conv-dense-int8",
+    "conv-pointwise-int8": "conv-dense-int8",
+    "conv-grouped-int8": "conv-dense-int8",
+    "product-vector-int8": "product-int8",
+    "product-data-int8": "product-int8",
     "product-vector": "product",
     "product-data": "product",
     "recurrent": "product",
     "softmax": "transcendental",
     "normalisation": "transcendental",
     "quantize": "elementwise",
+    "decode": "dequantize",
+    "dequantize": "quantize",
+    "gate-int8": "elementwise-int8",
+    "average-int8": "elementwise-int8",
+    "lookup-int8": "elementwise-int8",
+    "softmax-int8": "lookup-int8",
+    "reorder-last": "transpose",
     "reorder-in": "copy",
     "reorder-out": "copy",
     "transpose": "copy",
@@ -148,13 +160,18 @@ def predict_by_macs_s(costs: Sequence[NodeCost], rates: OperatorRates) -> float:
 def relatives(kind: str) -> list[str]:
     """The kind, then those whose rates may stand in, nearest first."""
     found = [kind]
-    for suffix in ("-plain", "-int8"):
-        if kind.endswith(suffix):
-            found.append(kind.removesuffix(suffix))
-    while found[-1] in _NEIGHBOUR:
-        found.append(_NEIGHBOUR[found[-1]])
+    while near := _NEIGHBOUR.get(found[-1]) or _without_suffix(found[-1]):
+        found.append(near)
     if found[-1] != "conv-dense" and found[-1].startswith("conv-"):
         found.append("conv-dense")
     # Where the runtime has no blocked layout, all its convolutions on maps are plain ones.
     plain = [f"{name}-plain" for name in found if name in _PLAIN_TOO]
     return found + [name for name in plain if name not in found]
+
+
+def _without_suffix(kind: str) -> str:
+    """The kind it is a variation of; "" if of none."""
+    for suffix, instead in (("-odd-int8", "-int8"), ("-int8", ""), ("-plain", "")):
+        if kind.endswith(suffix):
+            return kind.removesuffix(suffix) + instead
+    return ""
