@@ -42,7 +42,7 @@ class Histogram:
 
     Example:
         >>> counted = Histogram(bins=4)
-        >>> counted.add(np.array([0.0, 1.0, 2.5])); counted.add(np.array([7.0]))
+        >>> counted.add(np.array([0.5, 1.0, 2.5, 0.0])); counted.add(np.array([7.0]))
         >>> counted.width, counted.counts.tolist(), counted.centres.tolist()
         (2.0, [2, 1, 0, 1], [1.0, 3.0, 5.0, 7.0])
     """
@@ -66,7 +66,10 @@ class Histogram:
         return found
 
     def add(self, values: Array) -> None:
-        """Count finite values."""
+        """Count finite values; zeros, which every range holds exactly, are left out."""
+        values = values[values != 0]
+        if not values.size:
+            return
         low, high = float(values.min()), float(values.max())
         while self._span(low, high) > self._bins:
             self._widen()
@@ -187,7 +190,7 @@ class _Watched:
 
     def range(self, method: Method) -> Range:
         low, high = self._low, self._high
-        if self._histogram is None or low == high:
+        if self._histogram is None or not len(self._histogram.counts):
             return low, high
         counts, centres = self._histogram.counts, self._histogram.centres
         if method == "percentile":
