@@ -19,15 +19,9 @@ from narrows.graph.cost import node_costs, total_macs
 from narrows.graph.load import Model, load
 from narrows.graph.quantized import weight_bearing
 from narrows.measure.environment import environment
-from narrows.measure.operators import operator_times
+from narrows.measure.operators import INT8_KERNELS, operator_times
 from narrows.measure.record import Measurement
 from narrows.measure.stored_weights import OperatorWeights, operator_weights
-
-INT8_KERNELS: Final = frozenset(
-    {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "QAttention"}
-    | {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
-)
-"""Kernels of ONNX Runtime that multiply in 8-bit integers."""
 
 _MANY_ZEROS: Final = 0.25  # rounding to 8 bits makes some percent of weights zero
 _X86: Final = ("x86_64", "amd64", "i686")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,10 +20,18 @@ import numpy as np
 import onnx
 
 from narrows.errors import MeasureError
+from narrows.graph.cost import size_bytes
 from narrows.graph.load import Model, session
 from narrows.graph.ort import run
 
+INT8_KERNELS = frozenset(
+    {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "QAttention"}
+    | {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+)
+"""Kernels of ONNX Runtime that multiply in 8-bit integers."""
+
 _WARM_UP_RUNS = 2
+_BLOCK_RUNS = 5
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _DECORATION = re.compile(r"(_bn)?(_nchwc)?(_token_\d+)?$")
 
@@ -37,7 +45,7 @@ class OperatorTime:
         kernel: The runtime's operator, e.g. "FusedConv"; "ReorderInput" for a change of layout.
         nodes: Names of the nodes of the user's graph whose work it does; empty for a reorder.
         time_s: Lower quartile over the runs, so that other load hardly shows.
-        in_bytes: Data and weights it reads.
+        in_bytes: Data and weights it reads, in the types it reads them in.
         out_bytes: What it makes.
     """
 
@@ -57,13 +65,18 @@ class OperatorTime:
 class _Event:
     name: str
     kernel: str
-    in_bytes: int
+    data_bytes: int
     out_bytes: int
     times_s: list[float]
 
 
 def operator_times(
-    model: Model, *, runs: int = 20, threads: int = 1, seed: int = 0
+    model: Model,
+    *,
+    runs: int = 20,
+    threads: int = 1,
+    seed: int = 0,
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[OperatorTime, ...]:
     """Run a model under the runtime's profiler and say where the time goes.
 
@@ -72,6 +85,7 @@ def operator_times(
         runs: Runs that count, after two that do not.
         threads: Threads inside an operator.
         seed: Of the inputs.
+        between: Called before every five runs, so that something else is timed in the same minutes.
 
     Returns:
         The kernels in execution order. The profiler itself costs some 5–12 %, between them.
@@ -89,17 +103,22 @@ def operator_times(
             optimised_path=place / "optimised.onnx",
         )
         feeds = {model.input.name: example_input(model, seed=seed)}
-        for _ in range(runs + _WARM_UP_RUNS):
+        for index in range(runs + _WARM_UP_RUNS):
+            if index % _BLOCK_RUNS == 0:
+                between()
             run(running, feeds)
         events = _events(Path(running.end_profiling()))
         optimised = onnx.load(place / "optimised.onnx", load_external_data=False)
-    owners = trace_back(model.proto.graph, optimised.graph, [event.name for event in events])
+    names = [event.name for event in events]
+    titles = _titles(optimised.graph, names)
+    owners = trace_back(model.proto.graph, titles, names)
+    weights = _weight_bytes(optimised.graph, titles)
     return tuple(
         OperatorTime(
             kernel=event.kernel,
             nodes=owners[event.name],
             time_s=float(np.quantile(event.times_s[_WARM_UP_RUNS:], 0.25)),
-            in_bytes=event.in_bytes,
+            in_bytes=event.data_bytes + weights.get(event.name, 0),
             out_bytes=event.out_bytes,
         )
         for event in events
@@ -132,8 +151,7 @@ def _events(path: Path) -> list[_Event]:
             found[name] = _Event(
                 name=name,
                 kernel=str(arguments["op_name"]),
-                in_bytes=int(arguments.get("activation_size", 0))
-                + int(arguments.get("parameter_size", 0)),
+                data_bytes=int(arguments.get("activation_size", 0)),
                 out_bytes=int(arguments.get("output_size", 0)),
                 times_s=[],
             )
@@ -144,19 +162,29 @@ def _events(path: Path) -> list[_Event]:
     return list(found.values())
 
 
+def _weight_bytes(
+    optimised: onnx.GraphProto, titles: Mapping[str, onnx.NodeProto]
+) -> Mapping[str, int]:
+    """Bytes of weights that each kernel reads (the profiler leaves out what was packed at load)."""
+    sizes = {tensor.name: size_bytes(tensor) for tensor in optimised.initializer}
+    return {
+        name: sum(sizes.get(value, 0) for value in dict.fromkeys(node.input))
+        for name, node in titles.items()
+    }
+
+
 def trace_back(
-    graph: onnx.GraphProto, optimised: onnx.GraphProto, names: Sequence[str]
+    graph: onnx.GraphProto, titles: Mapping[str, onnx.NodeProto], names: Sequence[str]
 ) -> Mapping[str, tuple[str, ...]]:
     """For each kernel of the optimised graph the original nodes whose work it does.
 
     Args:
         graph: What the user gave.
-        optimised: What the runtime made of it.
-        names: Names of the kernels in execution order, as the profiler gives them.
+        titles: The nodes that the runtime made of it, by the profiler's names for them.
+        names: Those names in execution order.
     """
     maker = {value: position for position, node in enumerate(graph.node) for value in node.output}
     by_name = {node.name: position for position, node in enumerate(graph.node)}
-    titles = _titles(optimised, names)
     outputs = {title: node.output for title, node in titles.items()}
     kinds = {title: node.op_type for title, node in titles.items()}
     owner: dict[int, str] = {}

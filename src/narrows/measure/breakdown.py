@@ -1,0 +1,260 @@
+"""Where a model's time goes: by layer and by type of operator, summing to the whole.
+
+    profiled runs ──► time of each kernel ──► rows: its layers, MACs, bytes, distance to the limit
+    plain runs, in between ──► the whole        the whole − Σ rows ──► the row "unexplained"
+
+The profiler writes down whole microseconds and costs some per cent, and between kernels a runtime
+dispatches and waits; what that leaves of the whole, or takes too much, is told and not spread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
+
+import numpy as np
+
+from narrows.errors import MeasureError
+from narrows.graph.cost import NodeCost, node_costs
+from narrows.graph.load import Model, session
+from narrows.graph.ort import run
+from narrows.measure.environment import Environment, environment
+from narrows.measure.operators import INT8_KERNELS, OperatorTime, example_input, operator_times
+from narrows.measure.roofline import Limit, Roofline
+
+UNEXPLAINED: Final = "unexplained"
+LAYOUT: Final = "change of layout"
+QUANTIZE: Final = "quantize, dequantize"
+
+_PLAIN_RUNS: Final = 5  # between as many profiled ones
+_PAIR: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRow:
+    """One kernel of the runtime and the layers whose work it does.
+
+    Args:
+        kind: Type of the operator, convolutions told apart: see `kind_of`.
+        kernel: The runtime's name for it; "" in the row of what is unexplained.
+        layers: Nodes of the model, those that quantize or dequantize left out.
+        int8: Whether it multiplies in 8-bit integers.
+        time_s: Lower quartile over the runs.
+        share: Of the whole.
+        macs: Multiply-accumulates.
+        moved_bytes: Weights and data it reads and what it makes.
+        limit: Which limit of the machine binds; None without a roofline.
+        limit_share: The least time by that limit over the time it took: 1 is as fast as the
+            machine can. None where it took less than the profiler can tell.
+    """
+
+    kind: str
+    kernel: str
+    layers: tuple[str, ...]
+    int8: bool
+    time_s: float
+    share: float
+    macs: int
+    moved_bytes: int
+    limit: Limit | None
+    limit_share: float | None
+
+    @property
+    def macs_per_byte(self) -> float:
+        """Arithmetic intensity."""
+        return self.macs / self.moved_bytes if self.moved_bytes else 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRow:
+    """All kernels of one type together.
+
+    Args:
+        kind: Type of the operator.
+        count: Kernels.
+        int8: How many of them multiply in 8-bit integers.
+        time_s: Their sum.
+        share: Of the whole.
+        macs: Multiply-accumulates.
+        moved_bytes: Bytes read and made.
+        limit: Which limit of the machine binds for most of their time; None without a roofline.
+        limit_share: Their least times over their times.
+    """
+
+    kind: str
+    count: int
+    int8: int
+    time_s: float
+    share: float
+    macs: int
+    moved_bytes: int
+    limit: Limit | None
+    limit_share: float | None
+
+    @property
+    def macs_per_byte(self) -> float:
+        """Arithmetic intensity."""
+        return self.macs / self.moved_bytes if self.moved_bytes else 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """A model's time, taken apart.
+
+    Args:
+        rows: Kernels in the order they run, and last what is unexplained; they sum to the whole.
+        by_type: The same by type, the longest first and what is unexplained last.
+        total_s: The whole: lower quartile of runs without the profiler, in between the others.
+        unexplained_s: The whole less the kernels; negative where the profiler slowed them more
+            than dispatch and gaps took.
+        roofline: The machine's limits; None where none were given.
+        environment: Where.
+    """
+
+    FORMAT: ClassVar[int] = 1
+
+    rows: tuple[OperatorRow, ...]
+    by_type: tuple[TypeRow, ...]
+    total_s: float
+    unexplained_s: float
+    roofline: Roofline | None
+    environment: Environment
+
+
+def breakdown(
+    model: Model, *, threads: int = 1, runs: int = 20, roofline: Roofline | None = None
+) -> Breakdown:
+    """Take a model's time apart.
+
+    Args:
+        model: The model; inputs are random numbers.
+        threads: Threads inside an operator.
+        runs: Runs under the profiler; there are as many without.
+        roofline: The machine's limits at as many threads, from `machine_roofline`.
+
+    Raises:
+        ModelError: The model does not run.
+        MeasureError: The profiler wrote nothing that can be read, or the roofline is another's.
+    """
+    here = environment(threads=threads)
+    if roofline is not None and roofline.environment_key != here.key:
+        msg = (
+            f"the roofline is of {roofline.threads} threads or of another machine, this is"
+            f" {here.cpu_model} with {threads}: measure it here with machine_roofline"
+        )
+        raise MeasureError(msg)
+    running = session(model.proto, threads=threads)
+    feeds = {model.input.name: example_input(model)}
+    calls_s: list[float] = []
+
+    def plain() -> None:
+        for index in range(_PLAIN_RUNS + 1):
+            started_s = time.perf_counter()
+            run(running, feeds)
+            if index:  # the first finds caches full of something else
+                calls_s.append(time.perf_counter() - started_s)
+
+    times = operator_times(model, runs=runs, threads=threads, between=plain)
+    total_s = float(np.quantile(calls_s, 0.25))
+    costs = {cost.name: cost for cost in node_costs(model)}
+    rows = [_row(timed, [costs[n] for n in timed.nodes], total_s, roofline) for timed in times]
+    unexplained_s = total_s - sum(row.time_s for row in rows)
+    rows.append(_unexplained(unexplained_s, total_s))
+    return Breakdown(
+        rows=tuple(rows),
+        by_type=_by_type(rows, total_s),
+        total_s=total_s,
+        unexplained_s=unexplained_s,
+        roofline=roofline,
+        environment=here,
+    )
+
+
+def kind_of(nodes: Sequence[NodeCost]) -> str:
+    """The type of a kernel by the nodes whose work it does: that of the one with most MACs.
+
+    Convolutions are "depthwise Conv" (one input channel a group), "pointwise Conv" (1 × 1),
+    "grouped Conv" or "dense Conv".
+    """
+    if not nodes:
+        return LAYOUT
+    own = [node for node in nodes if node.op_type not in _PAIR]
+    if not own:
+        return QUANTIZE
+    main = max(own, key=lambda node: node.macs)
+    if "Conv" not in main.op_type or not main.macs:
+        return main.op_type
+    name = "ConvTranspose" if main.op_type == "ConvTranspose" else "Conv"
+    if main.group > 1:
+        return f"{'depthwise' if main.group == main.in_shape[1] else 'grouped'} {name}"
+    return f"{'pointwise' if set(main.kernel) == {1} else 'dense'} {name}"
+
+
+def _row(
+    timed: OperatorTime, nodes: Sequence[NodeCost], total_s: float, roofline: Roofline | None
+) -> OperatorRow:
+    macs, moved = sum(node.macs for node in nodes), timed.in_bytes + timed.out_bytes
+    int8 = timed.kernel in INT8_KERNELS
+    limit, share = None, None
+    if roofline is not None:
+        least_s, limit = roofline.least_s(macs, moved, int8=int8)
+        share = least_s / timed.time_s if timed.time_s > 0 else None
+    return OperatorRow(
+        kind=kind_of(nodes),
+        kernel=timed.kernel,
+        layers=tuple(node.name for node in nodes if node.op_type not in _PAIR),
+        int8=int8,
+        time_s=timed.time_s,
+        share=timed.time_s / total_s,
+        macs=macs,
+        moved_bytes=moved,
+        limit=limit,
+        limit_share=share,
+    )
+
+
+def _unexplained(time_s: float, total_s: float) -> OperatorRow:
+    return OperatorRow(
+        kind=UNEXPLAINED,
+        kernel="",
+        layers=(),
+        int8=False,
+        time_s=time_s,
+        share=time_s / total_s,
+        macs=0,
+        moved_bytes=0,
+        limit=None,
+        limit_share=None,
+    )
+
+
+def _by_type(rows: Sequence[OperatorRow], total_s: float) -> tuple[TypeRow, ...]:
+    groups: dict[str, list[OperatorRow]] = {}
+    for row in rows:
+        groups.setdefault(row.kind, []).append(row)
+    found = [_type_row(kind, group, total_s) for kind, group in groups.items()]
+    return tuple(sorted(found, key=lambda row: (row.kind == UNEXPLAINED, -row.time_s)))
+
+
+def _type_row(kind: str, group: Sequence[OperatorRow], total_s: float) -> TypeRow:
+    limited = [row for row in group if row.limit_share is not None]
+    time_s = sum(row.time_s for row in group)
+    least_s = sum(row.time_s * row.limit_share for row in limited if row.limit_share)
+    memory_s = sum(row.time_s for row in limited if row.limit == "memory")
+    binding: Limit = "memory" if 2 * memory_s > time_s else "arithmetic"
+    return TypeRow(
+        kind=kind,
+        count=sum(bool(row.kernel) for row in group),
+        int8=sum(row.int8 for row in group),
+        time_s=time_s,
+        share=time_s / total_s,
+        macs=sum(row.macs for row in group),
+        moved_bytes=sum(row.moved_bytes for row in group),
+        limit=binding if limited else None,
+        limit_share=least_s / time_s if limited else None,
+    )
