@@ -280,8 +280,20 @@ def _read_tuple(hints: Sequence[Any], data: Json, where: str, kind: type = tuple
     return kind(_read(hint, item, f"{where}[{i}]") for i, (hint, item) in places)
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it.
+
+    Example:
+        >>> shown(("jpeg", "webp")), shown((0.5,)), shown(()), shown("a b"), shown(None)
+        ("'jpeg', 'webp'", '0.5', 'empty', "'a b'", 'none')
+    """
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(shown(item) for item in value) or "empty"
+    return "none" if value is None else repr(value)
+
+
 def _choices(values: Sequence[Any]) -> str:
-    return "one of " + ", ".join(repr(value) for value in values)
+    return f"one of {shown(list(values))}"
 
 
 def _refuse(where: str, wanted: str, found: Json) -> typing.NoReturn:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from narrows.config import shown
 from narrows.errors import ConfigError, InputError
 
 Pixels = NDArray[np.uint8]
@@ -236,9 +237,10 @@ def _finite(number: float) -> bool:
     return math.isfinite(number) and abs(number) <= float(np.finfo(np.float32).max)
 
 
-def _check(holds: bool, name: str, found: object, wanted: object) -> None:
+def _check(holds: bool, name: str, found: object, wanted: str | list[str]) -> None:
     if not holds:
-        msg = f"preprocess {name} is {found!r}: expected {wanted}"
+        wish = wanted if isinstance(wanted, str) else f"one of {shown(wanted)}"
+        msg = f"preprocess {name} is {shown(found)}: expected {wish}"
         raise ConfigError(msg)
 
 

@@ -164,6 +164,8 @@ def test_energy_without_a_power_is_an_error_not_a_free_lunch() -> None:
 def test_negative_bounds_are_refused() -> None:
     with pytest.raises(ConfigError, match="max_latency_s"):
         Constraints(max_latency_s=-1.0)
+    with pytest.raises(ConfigError, match="max_drop = -0.01"):
+        Constraints(max_drop=-0.01)
 
 
 def test_the_winners_map_repeats_the_choice_in_every_cell() -> None:

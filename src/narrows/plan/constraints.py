@@ -60,10 +60,10 @@ class Constraints:
         Raises:
             ConfigError: A bound that cannot be negative is, or is not a number.
         """
-        signed = ("min_accuracy", "max_drop")
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or ((value >= 0 or field.name in signed) and value == value):
+            signed = field.name == "min_accuracy"  # some metrics are
+            if value is None or ((value >= 0 or signed) and value == value):
                 continue
             msg = f"constraint {field.name} = {value}: give a number that is not negative"
             raise ConfigError(msg)

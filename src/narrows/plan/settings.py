@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
+from narrows.config import shown
 from narrows.errors import PlanError
 
 QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
@@ -16,6 +17,7 @@ QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
         "avif": (50, 65, 80, 90),
     }
 )
+NUMBERS: Final = ("float", "int8")
 CODERS: Final = ("ans", "huffman")
 TRANSFORMS: Final = ("pca1", "pca2", "klt")
 
@@ -26,6 +28,9 @@ class Settings:
     """What a plan tries. The defaults are what `narrows plan` does without options.
 
     Args:
+        numbers: "float", and "int8" for the variants that compute in 8-bit integers: all of the
+            network on the device, or its head, with the original's tail in the cloud.
+        int8_examples: Fit examples that ranges of activations are calibrated on.
         cuts: "auto" (those no other cut dominates), "auto:20" (those, then the smallest others
             until there are 20), "all", or numbers and tensor names with commas between.
         rates: Quantizer steps for each cut, laid around the step at which the answers begin to
@@ -52,6 +57,8 @@ class Settings:
         tails_bytes: Most weights of tails held at once; more takes more passes.
     """
 
+    numbers: tuple[str, ...] = NUMBERS
+    int8_examples: int = 100
     cuts: str = "auto"
     rates: int = 6
     step_ratio: float = 2**0.5
@@ -77,6 +84,9 @@ class Settings:
         Raises:
             PlanError: A number is out of its range, or a codec is unknown.
         """
+        known = "float" in self.numbers and set(self.numbers) <= set(NUMBERS)
+        _check(known, "numbers", self.numbers, f"float, or {' and '.join(NUMBERS)}")
+        _check(self.int8_examples >= 1, "int8_examples", self.int8_examples, "at least 1")
         _check(self.rates >= 1, "rates", self.rates, "at least 1")
         _check(1 < self.step_ratio <= 4, "step_ratio", self.step_ratio, "over 1, 4 at most")
         known = all(_is_transform(name) for name in self.transforms)
@@ -86,11 +96,14 @@ class Settings:
         _check(self.threads >= 1, "threads", self.threads, "at least 1")
         _check(self.table_examples >= 1, "table_examples", self.table_examples, "at least 1")
         _check(all(0 < s <= 1 for s in self.scales), "scales", self.scales, "in (0, 1]")
-        formats = set(self.qualities)
+        formats = sorted(self.qualities)
         _check(
-            set(self.pictures) <= formats, "pictures", self.pictures, f"some of {sorted(formats)}"
+            set(self.pictures) <= set(formats),
+            "pictures",
+            self.pictures,
+            f"some of {shown(formats)}",
         )
-        _check(set(self.coders) <= set(CODERS), "coders", self.coders, f"some of {CODERS}")
+        _check(set(self.coders) <= set(CODERS), "coders", self.coders, f"some of {shown(CODERS)}")
 
 
 def codec_settings(names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -111,7 +124,7 @@ def codec_settings(names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if coder not in CODERS or not all(_is_transform(one) for one in meant):
             msg = (
                 f"no codec {name.strip()!r}: give TRANSFORM-CODER, TRANSFORM one of pca, "
-                f"pcaBLOCK and klt, CODER one of {CODERS}"
+                f"pcaBLOCK and klt, CODER one of {shown(CODERS)}"
             )
             raise PlanError(msg)
         transforms += meant
@@ -126,5 +139,5 @@ def _is_transform(name: str) -> bool:
 
 def _check(holds: bool, name: str, found: object, wanted: str) -> None:
     if not holds:
-        msg = f"plan setting {name} is {found!r}: it must be {wanted}"
+        msg = f"plan setting {name} is {shown(found)}: it must be {wanted}"
         raise PlanError(msg)
