@@ -1,18 +1,21 @@
-"""How well a device profile predicts heads of networks it has never seen.
+"""How well a device profile predicts heads of networks it has never seen, in float32 and int8.
 
     python benchmarks/predict_head.py [--out predict_head.json] [--profile device.json]
 
 Profiles this machine (or reads a profile made on it), then, for each of ten networks that are no
 probe, times its heads at several cuts, interleaved, and compares with the prediction kernel by
-kernel and with one by MACs alone. Takes three to six minutes. Needs the extra `lab`.
+kernel and with one by MACs alone. Each network is taken as it is and in int8 (`quantize_static`,
+ranges from random inputs), and with `--variants weights` with int8 weights alone. Takes six to ten
+minutes. Needs the extra `lab`.
 
 Times are processor times of one thread. On a shared machine even those drift by 20 % within
 minutes, as neighbours come and go on the same core. So one reference network is timed during the
 profile and again among each network's heads: `drift` is how much slower the machine has become,
 and every error is given as it is and with the measured times divided by the drift.
 
-The MACs-only model is given its best chance: its speed is the median over the very heads it is
-judged on, so it has no bias, only spread; `by_macs_from_probes` takes the speed from the profile.
+The MACs-only model is given its best chance: its speed is the median over the very heads of one
+variant that it is judged on, so it has no bias, only spread; `by_macs_from_probes` takes the
+speed from the profile.
 """
 
 from __future__ import annotations
@@ -23,10 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from narrows.config import read_json, write_json
 from narrows.graph.cost import node_costs, total_macs
 from narrows.graph.cuts import Cut, find_cuts
-from narrows.graph.load import load, session
+from narrows.graph.load import Model, load, session
+from narrows.graph.quantize import quantize_static
+from narrows.graph.quantize_weights import quantize_weights
 from narrows.graph.split import split
 from narrows.measure.environment import Environment, environment
 from narrows.measure.fitting import profile_device
@@ -49,6 +56,7 @@ NETWORKS = (
     "torchvision:mobilenet_v3_large?pretrained=0",
     "torchvision:regnet_x_400mf?pretrained=0",
 )
+VARIANTS = ("float32", "int8", "weights")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -57,6 +65,7 @@ class Row:
     """One head."""
 
     network: str
+    variant: str
     cut: str
     macs: int
     macs_share: float
@@ -73,11 +82,11 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """All heads, and the median absolute errors, whole networks (the last cut) apart."""
+class Errors:
+    """Median absolute errors over all heads of a variant, whole networks (the last cut) apart."""
 
-    environment: Environment
-    rows: tuple[Row, ...]
+    variant: str
+    heads: int
     error: float
     error_worst: float
     error_steady: float
@@ -85,7 +94,17 @@ class Result:
     error_by_macs: float
     error_by_macs_from_probes: float
     whole_error: float
+    whole_error_steady: float
     whole_error_by_macs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All heads, and the errors of each variant."""
+
+    environment: Environment
+    rows: tuple[Row, ...]
+    errors: tuple[Errors, ...]
 
 
 class Reference:
@@ -116,9 +135,22 @@ class Reference:
         return rates
 
 
-def heads(name: str, rates: OperatorRates, reference: Reference) -> list[Row]:
+def variant_of(model: Model, variant: str) -> Model:
+    """The model as it is, in int8, or with int8 weights alone."""
+    if variant == "weights":
+        return load(quantize_weights(model))
+    if variant == "float32":
+        return model
+    rng = np.random.default_rng(0)
+    shape = (1, *model.input.shape)
+    samples = [rng.standard_normal(shape, dtype=np.float32) for _ in range(3)]
+    return load(quantize_static(model, samples))
+
+
+def heads(
+    name: str, variant: str, model: Model, rates: OperatorRates, reference: Reference
+) -> list[Row]:
     """Measured and predicted times of a network's heads."""
-    model = load(resolve(name))
     whole_macs = total_macs(model)
     cuts = _spread(find_cuts(model).cuts)
     protos = {cut.index: split(model, cut).head for cut in cuts}
@@ -135,6 +167,7 @@ def heads(name: str, rates: OperatorRates, reference: Reference) -> list[Row]:
         rows.append(
             Row(
                 network=name.partition("?")[0],
+                variant=variant,
                 cut=f"{cut.index} {cut.tensor}",
                 macs=cut.head_macs,
                 macs_share=cut.head_macs / whole_macs,
@@ -156,17 +189,18 @@ def _spread(cuts: tuple[Cut, ...]) -> list[Cut]:
     return list({cut.index: cut for cut in (*near, cuts[-1])}.values())
 
 
-def result(rows: list[Row]) -> Result:
-    """Errors over all heads and over whole networks."""
+def errors(rows: list[Row], variant: str) -> Errors:
+    """Errors over all heads and over whole networks of one variant."""
+    rows = [row for row in rows if row.variant == variant]
     speed = median(row.macs / row.measured_s for row in rows)
     whole = [row for row in rows if row.macs_share == 1]
 
     def error_by_macs(part: list[Row]) -> float:
         return median(abs(row.macs / speed / row.measured_s - 1) for row in part)
 
-    return Result(
-        environment=environment(),
-        rows=tuple(rows),
+    return Errors(
+        variant=variant,
+        heads=len(rows),
         error=median(abs(row.error()) for row in rows),
         error_worst=max(abs(row.error()) for row in rows),
         error_steady=median(abs(row.error(steady=True)) for row in rows),
@@ -176,6 +210,7 @@ def result(rows: list[Row]) -> Result:
             abs(row.by_macs_from_probes_s / row.measured_s - 1) for row in rows
         ),
         whole_error=median(abs(row.error()) for row in whole),
+        whole_error_steady=median(abs(row.error(steady=True)) for row in whole),
         whole_error_by_macs=error_by_macs(whole),
     )
 
@@ -184,33 +219,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("predict_head.json"))
     parser.add_argument("--profile", type=Path, help="made on this machine; else made now")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=("float32", "int8"))
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     asked = parser.parse_args()
     reference = Reference()
     rates = load_device(asked.profile).rates if asked.profile else reference.watched_profile()
     print(f"probe networks, in the fit: {rates.network_error:.1%}")
     titles = f"{'predicted':>10} {'steady':>9} {'by MACs':>9}  drift"
-    print(f"{'network':34} {'cut':30} {'MACs':>6} {'ms':>7} {titles}")
+    print(f"{'network':28} {'variant':8} {'cut':24} {'MACs':>6} {'ms':>7} {titles}")
     rows: list[Row] = []
     for name in asked.networks:
-        for row in heads(name, rates, reference):
-            rows.append(row)
-            naive = row.by_macs_from_probes_s / row.measured_s - 1
-            print(
-                f"{row.network:34} {row.cut[:30]:30} {row.macs_share:6.0%}"
-                f" {row.measured_s * 1e3:7.2f} {row.error():+10.1%} {row.error(steady=True):+9.1%}"
-                f" {naive:+9.1%}  {row.drift:5.2f}",
-                flush=True,
-            )
-    found = result(rows)
+        model = load(resolve(name))
+        for variant in asked.variants:
+            made = variant_of(model, variant)
+            for row in heads(name, variant, made, rates, reference):
+                rows.append(row)
+                print_row(row)
+    found = Result(
+        environment=environment(),
+        rows=tuple(rows),
+        errors=tuple(errors(rows, variant) for variant in asked.variants),
+    )
     write_json(asked.out, found)
     assert read_json(asked.out, Result) == found
+    for entry in found.errors:
+        print_errors(entry)
+
+
+def print_row(row: Row) -> None:
+    naive = row.by_macs_from_probes_s / row.measured_s - 1
     print(
-        f"median error over {len(rows)} heads: {found.error:.1%} (worst {found.error_worst:.1%}),"
-        f" with drift taken out {found.error_steady:.1%} (worst {found.error_steady_worst:.1%});"
-        f" by MACs with the best speed {found.error_by_macs:.1%}, with the profile's"
-        f" {found.error_by_macs_from_probes:.1%}\n"
-        f"whole networks: {found.whole_error:.1%}; by MACs {found.whole_error_by_macs:.1%}"
+        f"{row.network[-28:]:28} {row.variant:8} {row.cut[:24]:24} {row.macs_share:6.0%}"
+        f" {row.measured_s * 1e3:7.2f} {row.error():+10.1%} {row.error(steady=True):+9.1%}"
+        f" {naive:+9.1%}  {row.drift:5.2f}",
+        flush=True,
+    )
+
+
+def print_errors(found: Errors) -> None:
+    print(
+        f"{found.variant}: median error over {found.heads} heads {found.error:.1%}"
+        f" (worst {found.error_worst:.1%}), with drift taken out {found.error_steady:.1%}"
+        f" (worst {found.error_steady_worst:.1%}); by MACs with the best speed"
+        f" {found.error_by_macs:.1%}, with the profile's {found.error_by_macs_from_probes:.1%};"
+        f" whole networks {found.whole_error:.1%}, with drift taken out"
+        f" {found.whole_error_steady:.1%}, by MACs {found.whole_error_by_macs:.1%}"
     )
 
 

@@ -11,7 +11,7 @@ kernels of random probe networks, timed by the runtime's profiler on the device 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 from narrows.errors import MeasureError
@@ -127,6 +127,22 @@ class OperatorRates:
                 return known[name]
         msg = f"no rates for {kind!r} or its like: profile the device again"
         raise MeasureError(msg)
+
+
+def with_slower_integers(rates: OperatorRates, factor: float) -> OperatorRates:
+    """The rates of a device whose integer kernels alone are slower by a factor.
+
+    Args:
+        rates: Of the device they were fitted on.
+        factor: Below 1 where they are faster.
+    """
+    kernels_ = tuple(
+        replace(entry, seconds_per=tuple(factor * s for s in entry.seconds_per))
+        if entry.kind.endswith("-int8")
+        else entry
+        for entry in rates.kernels
+    )
+    return replace(rates, kernels=kernels_)
 
 
 def predict_nodes_s(costs: Sequence[NodeCost], rates: OperatorRates) -> tuple[float, ...]:

@@ -18,9 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
-from narrows.config import from_dict, read_json
+from narrows.config import from_dict, read_json, to_dict
 from narrows.errors import ConfigError
-from narrows.measure.profiling import OperatorRates
+from narrows.measure.profiling import OperatorRates, with_slower_integers
 
 P = TypeVar("P", "Device", "Link", "Cloud")
 
@@ -33,7 +33,10 @@ class Device:
     Args:
         name: What it is called in tables.
         here: This very machine: terms are timed in the plan instead of predicted from rates.
-        rates: Seconds per unit of work for each kind of operator, fitted on `rates_from`.
+        rates: Seconds per unit of work for each kind of operator, fitted on `rates_from`. In the
+            presets of boards that gain less from 8-bit integers than that machine, the kernels in
+            integers are slower by the ratio of `int8_slowdown` (its number and its source are
+            in the preset's file) to `slowdown`.
         rates_from: The machine the rates were fitted on.
         slowdown: Time here over time on `rates_from`, for all computing.
         threads: Threads that inference uses.
@@ -205,9 +208,13 @@ def _load(source: str | Path, cls: type[P]) -> P:
         msg = f"no {kind} profile {str(source)!r}: give the path of a JSON file, or one of {known}"
         raise ConfigError(msg)
     data = _preset(kind, str(source))
-    if isinstance(data.get("rates"), str):
-        # Rates are long and shared: presets name a file of them.
-        data["rates"] = _preset("rates", data["rates"])
+    if "rates" not in data:
+        return from_dict(cls, data)
+    # Rates are long and shared: presets name a file of them. They were fitted on a machine that
+    # computes in integers far faster than in floats; other machines gain less.
+    rates = from_dict(OperatorRates, _preset("rates", data["rates"]))
+    slower = data.pop("int8_slowdown", data["slowdown"]) / data["slowdown"]
+    data["rates"] = to_dict(rates if slower == 1 else with_slower_integers(rates, slower))
     return from_dict(cls, data)
 
 
