@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -27,23 +29,35 @@ from narrows.graph import load
 from narrows.graph.cost import total_macs
 from narrows.measure.environment import environment
 from narrows.task import Task
-from narrows.train import TrainSettings, crop_and_flip, outputs, train, training_task
+from narrows.train import (
+    Stages,
+    TrainingTask,
+    TrainSettings,
+    crop_and_flip,
+    outputs,
+    train,
+    training_task,
+)
 from narrows.zoo.cifar import cifar10
 from narrows.zoo.export import export
 from narrows.zoo.families import FAMILIES, Family
 
-# Dense convolutions gain from bf16 on AMX; depthwise ones lose. Epochs share out the time.
+# Epochs share out the time: about as long for each family.
 EPOCHS: Final = MappingProxyType(
     {
-        "cifar_mobilenet_v1": 10,
-        "cifar_mobilenet_v2": 10,
-        "cifar_vgg16": 12,
-        "cifar_inception_v1": 12,
-        "cifar_inception_v3": 9,
-        "cifar_resnet50": 12,
+        "cifar_mobilenet_v1": 8,
+        "cifar_mobilenet_v2": 8,
+        "cifar_vgg16": 8,
+        "cifar_inception_v1": 9,
+        "cifar_inception_v3": 8,
+        "cifar_resnet50": 9,
     }
 )
+# Dense convolutions gain from bf16 on AMX; depthwise ones lose.
 DEPTHWISE: Final = ("cifar_mobilenet_v1", "cifar_mobilenet_v2")
+# These take a smaller picture too: windows of 24 × 24 at first, which cost 44 % less.
+SMALL: Final = (*DEPTHWISE, "cifar_inception_v1", "cifar_resnet50")
+SMALL_SHARE: Final = 0.6
 
 
 def main() -> None:
@@ -65,14 +79,7 @@ def _family(family: Family, task: Task, options: argparse.Namespace) -> dict[str
         precision="f32" if family.name in DEPTHWISE else options.precision,
         seed=options.seed,
     )
-    asked = training_task(
-        task,
-        family.build(seed=options.seed),
-        batch_size=128,
-        augment=crop_and_flip,
-        seed=options.seed,
-        smoothing=0.05,
-    )
+    asked = _asked(family, task, settings, options)
     processor = time.process_time()
     trained = train(
         asked,
@@ -96,6 +103,27 @@ def _family(family: Family, task: Task, options: argparse.Namespace) -> dict[str
     write_atomic(record, json.dumps(row, indent=1) + "\n")
     print(json.dumps(row), flush=True)
     return row
+
+
+def _asked(
+    family: Family, task: Task, settings: TrainSettings, options: argparse.Namespace
+) -> TrainingTask:
+    """The network with its batches: shifted and mirrored pictures, for some small ones first."""
+    asked = training_task(
+        task,
+        family.build(seed=options.seed),
+        batch_size=options.batch_size,
+        augment=crop_and_flip,
+        seed=options.seed,
+    )
+    if family.name not in SMALL:
+        return asked
+    windows = partial(crop_and_flip, margin=0, size=24)
+    small = training_task(
+        task, asked.model, batch_size=options.batch_size, augment=windows, seed=options.seed
+    )
+    switch = round(SMALL_SHARE * settings.epochs)
+    return replace(asked, fit=Stages(first=small.fit, then=asked.fit, switch=switch))
 
 
 def _exported(
@@ -149,6 +177,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--epochs", type=int, help="by default each family's own")
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--precision", choices=("f32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=1)

@@ -8,6 +8,7 @@ from narrows.train.loop import train as train
 from narrows.train.settings import TrainSettings as TrainSettings
 from narrows.train.task import ArrayLoader as ArrayLoader
 from narrows.train.task import Loader as Loader
+from narrows.train.task import Stages as Stages
 from narrows.train.task import TrainingTask as TrainingTask
 from narrows.train.task import crop_and_flip as crop_and_flip
 from narrows.train.task import cross_entropy as cross_entropy

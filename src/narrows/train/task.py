@@ -51,7 +51,7 @@ class ArrayLoader(Loader):
         batch_size: Samples in a batch; the last one of a shuffled epoch is left out if it is not
             full, because normalisation over few samples misleads.
         seed: Of order and augmentation; None keeps the order and leaves the samples as they are.
-        augment: From a batch of samples to another of the same shape.
+        augment: From a batch of samples to another.
     """
 
     samples: Tensor
@@ -88,6 +88,30 @@ class ArrayLoader(Loader):
         scaled = samples.to(torch.float32) / made.scale
         scaled = (scaled - _along(made.mean, scaled, axis)) / _along(made.std, scaled, axis)
         return scaled.permute(0, 3, 1, 2) if pixels and made.layout == "chw" else scaled
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stages(Loader):
+    """One loader for the first epochs and another after them, e.g. small windows, then whole ones.
+
+    Args:
+        first: For epochs below `switch`.
+        then: For the others; it has as many batches.
+        switch: How many epochs the first is for.
+    """
+
+    first: Loader
+    then: Loader
+    switch: int
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.then)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Inputs and labels of one epoch."""
+        return (self.first if epoch < self.switch else self.then).batches(epoch)
 
 
 def _along(numbers: tuple[float, ...], values: Tensor, axis: int) -> Tensor:
@@ -129,19 +153,23 @@ def cross_entropy(model: nn.Module, x: Tensor, y: Tensor, *, smoothing: float = 
     return functional.cross_entropy(model(x).float(), y, label_smoothing=smoothing)
 
 
-def crop_and_flip(pixels: Tensor, generator: torch.Generator, *, margin: int = 4) -> Tensor:
-    """Shift each picture by up to `margin` pixels over a black border; mirror half of them.
+def crop_and_flip(
+    pixels: Tensor, generator: torch.Generator, *, margin: int = 4, size: int | None = None
+) -> Tensor:
+    """Cut a window out of each picture, at a random place, and mirror half of them.
 
     Args:
         pixels: (n, H, W, C).
-        generator: Where shifts come from.
-        margin: Pixels.
+        generator: Where places come from.
+        margin: Width of a black border that is put around the picture first.
+        size: Height and width of the window; by default the picture's own.
     """
     count, height, width, _ = pixels.shape
+    tall, wide = size or height, size or width
     padded = functional.pad(pixels, (0, 0, margin, margin, margin, margin))
-    shifts = torch.randint(0, 2 * margin + 1, (2, count, 1), generator=generator)
-    rows = shifts[0] + torch.arange(height)
-    columns = shifts[1] + torch.arange(width)
+    most = (height + 2 * margin - tall + 1, width + 2 * margin - wide + 1)
+    tops, lefts = (torch.randint(0, n, (count, 1), generator=generator) for n in most)
+    rows, columns = tops + torch.arange(tall), lefts + torch.arange(wide)
     mirrored = torch.rand(count, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
     return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

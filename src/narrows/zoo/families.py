@@ -153,10 +153,10 @@ def _inception_v3(width: float) -> nn.Module:
         dropout=0.0,
         inception_blocks=[block, *(partial(p, conv_block=block) for p in parts), None],
     )
-    network.Conv2d_1a_3x3 = original.BasicConv2d(3, round(32 * width), kernel_size=3, padding=1)
-    for layer in (network.Conv2d_2a_3x3, network.Conv2d_4a_3x3):
+    for layer in (network.Conv2d_1a_3x3, network.Conv2d_2a_3x3, network.Conv2d_4a_3x3):
         layer.conv.padding = (1, 1)
-    network.maxpool1.padding = network.maxpool2.padding = 1
+    network.maxpool1.padding = 1
+    network.maxpool2 = nn.Identity()
     network.fc = nn.Linear(round(2048 * width), CLASSES)
     return network
 
