@@ -1,14 +1,15 @@
 """Energy of one inference: idle, load and idle again, several times over.
 
-    P │        ┌──────────┐                total   = E(load)
-      │        │   load   └╮ tail          dynamic = E(load and tail) - P_idle · their length
-      │ idle   │           ╰── idle        P_idle  = the two idle means, joined by a line
-      └─────────────────────────────► t              and read off at the middle of the load
+    P │        ·┌──────────┐   ·            total   = E(load)
+      │        ·│   load   └╮  ·            dynamic = E(load, margins) - P_idle · their length
+      │  idle  ·│           ╰──· idle       P_idle  = the two idle means, joined by a line and
+      └──────────────────────────────► t              read off at the middle of the load
+           margin          margin
 
-The tail belongs to what is measured: clocks and voltages go down only some time after the work, and
-a sensor that shows means shows them late. Each cycle has idle windows of its own, so that cycles
-are independent and the order statistics of their values an honest interval. The latency comes from
-the same calls.
+What comes in the margins belongs to the load: clocks and voltages go down only some time after the
+work, a sensor that shows means shows them late, and a meter's clock may be some milliseconds off.
+Each cycle has idle windows of its own, so that cycles are independent and the order statistics of
+their values an honest interval. The latency comes from the same calls.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["EnergyCycle", "EnergyRecord", "NoEnergy", "measure_energy"]
 
 _LEAST_CYCLES = 5
 _WARM_UP_S = 1.0
-_TAIL_UPDATES = 5
+_MARGIN_UPDATES = 5
 _SEEN = 0.95
 _TOO_MANY = 1.1
 _BUSY = 0.95
@@ -45,7 +46,7 @@ def measure_energy(
     cycles: int = 6,
     load_s: float = 10.0,
     idle_s: float = 10.0,
-    tail_s: float = 0.5,
+    margin_s: float = 0.5,
     min_updates: int = 100,
     clock: Clock | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -60,7 +61,8 @@ def measure_energy(
         load_s: A load window lasts at least this long,
         idle_s: an idle window so long,
         min_updates: and each of them so many updates of the sensor.
-        tail_s: Pause after a load before the machine counts as idle; five updates at least.
+        margin_s: Pause before and after a load whose energy counts as the load's; five updates at
+            least.
         clock: Where time comes from; a sensor that is polled needs the system's.
         progress: Called with the cycles done and the cycles to do.
 
@@ -73,7 +75,7 @@ def measure_energy(
     """
     if isinstance(sensor, NoEnergy):
         return sensor
-    if cycles < _LEAST_CYCLES or min(load_s, idle_s) <= 0 or tail_s < 0:
+    if cycles < _LEAST_CYCLES or min(load_s, idle_s) <= 0 or margin_s < 0:
         msg = (
             f"cannot measure energy in {cycles} cycles of {load_s} s load and {idle_s} s idle:"
             f" ask for {_LEAST_CYCLES} cycles at least, and windows longer than nothing"
@@ -90,18 +92,19 @@ def measure_energy(
             clock=clock,
             load_s=max(load_s, min_updates * update_s),
             idle_s=max(idle_s, min_updates * update_s),
-            tail_s=max(tail_s, _TAIL_UPDATES * update_s),
+            margin_s=max(margin_s, _MARGIN_UPDATES * update_s),
         )
+        clock.sleep(session.margin_s)
         spans: list[_Span] = []
         for index in range(cycles):
             spans.append(session.cycle())
             if progress:
                 progress(index + 1, cycles)
-        clock.sleep(session.tail_s)  # so that the trace reaches over the last window
+        clock.sleep(session.margin_s)  # so that the trace reaches over the last window
         trace = recording.stop()
     finally:
         recording.close()
-    return _record(contender, sensor, trace, spans, session.tail_s, min_updates)
+    return _record(contender, sensor, trace, spans, session.margin_s, min_updates)
 
 
 @final
@@ -124,16 +127,16 @@ class _Session:
     clock: Clock
     load_s: float
     idle_s: float
-    tail_s: float
+    margin_s: float
 
     def cycle(self) -> _Span:
-        self.clock.sleep(self.tail_s)
         before_s = self._idle()
+        self.clock.sleep(self.margin_s)
         started_s = self._now_s()
         wall_s, cpu_s = self.contender.call(min_calls=1, seconds=self.load_s)
         ended_s = self._now_s()
         self.recording.check()
-        self.clock.sleep(self.tail_s)
+        self.clock.sleep(self.margin_s)
         return _Span(
             before_s=before_s,
             load_s=(started_s, ended_s),
@@ -157,7 +160,7 @@ def _record(
     sensor: Sensor,
     trace: Trace,
     spans: list[_Span],
-    tail_s: float,
+    margin_s: float,
     min_updates: int,
 ) -> EnergyRecord:
     if trace.change_s == float("inf"):
@@ -166,13 +169,13 @@ def _record(
             " or not: it does not update; choose another sensor or other rails"
         )
         raise MeasureError(msg)
-    found = tuple(_cycle(trace, span, tail_s) for span in spans)
+    found = tuple(_cycle(trace, span, margin_s) for span in spans)
     return EnergyRecord(
         sensor=sensor.title,
         rails=sensor.rails,
         update_s=trace.update_s,
         change_s=trace.change_s,
-        tail_s=tail_s,
+        margin_s=margin_s,
         sampler_cpu_share=trace.cpu_share,
         cycles=found,
         latency=_latency(contender, spans),
@@ -180,18 +183,18 @@ def _record(
     )
 
 
-def _cycle(trace: Trace, span: _Span, tail_s: float) -> EnergyCycle:
+def _cycle(trace: Trace, span: _Span, margin_s: float) -> EnergyCycle:
     windows = (span.before_s, span.load_s, span.after_s)
     before_w, after_w = (
         trace.between(*idle) / (idle[1] - idle[0]) for idle in (span.before_s, span.after_s)
     )
-    start_s, end_s = span.load_s[0], span.load_s[1] + tail_s
+    start_s, end_s = span.load_s[0] - margin_s, span.load_s[1] + margin_s
     middles_s = tuple(sum(edges) / 2 for edges in (span.before_s, (start_s, end_s), span.after_s))
     share = (middles_s[1] - middles_s[0]) / (middles_s[2] - middles_s[0])
     idle_w = before_w + share * (after_w - before_w)
     return EnergyCycle(
-        started_s=start_s - trace.times_s[0],
-        load_s=span.load_s[1] - start_s,
+        started_s=span.load_s[0] - trace.times_s[0],
+        load_s=span.load_s[1] - span.load_s[0],
         busy_s=sum(span.wall_s),
         inferences=len(span.wall_s),
         total_j=trace.between(*span.load_s),

@@ -20,7 +20,7 @@ class EnergyCycle:
         busy_s: Time inside inferences in it.
         inferences: How many there were.
         total_j: Joules used in the load window.
-        dynamic_j: Joules above idle, from the beginning of the load until its tail has passed.
+        dynamic_j: Joules above idle in the load window and its margins.
         idle_before_w: Mean power of the idle window before.
         idle_after_w: Mean power of the idle window after.
         updates_seen: For the three windows in order, updates of the sensor that were seen,
@@ -49,7 +49,7 @@ class EnergyRecord:
         rails: The rails that were summed.
         update_s: Seconds between two updates of the sensor.
         change_s: Median seconds between two different values.
-        tail_s: How long after the load its energy still counted as its own.
+        margin_s: How long before and after a load what was used counted as its own.
         sampler_cpu_share: Share of one core that reading the sensor took.
         cycles: At least five.
         latency: Wall and CPU time of the same inferences, one round for each cycle.
@@ -61,7 +61,7 @@ class EnergyRecord:
     rails: tuple[str, ...]
     update_s: float
     change_s: float
-    tail_s: float
+    margin_s: float
     sampler_cpu_share: float
     cycles: tuple[EnergyCycle, ...]
     latency: Measurement

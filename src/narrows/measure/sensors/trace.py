@@ -18,6 +18,7 @@ from typing import final
 from narrows.errors import MeasureError
 
 _SURPRISE = 4.0
+_BLOCK = 10
 
 
 @final
@@ -175,12 +176,14 @@ def _check_wraps(
 ) -> None:
     """Refuse where a counter may have gone round twice, or was set back.
 
-    The most it can have grown in a gap is judged by the power that nearly all other gaps show. A
-    counter that was set to zero looks like one that grew by almost its range in no time.
+    The most it can have grown in a gap is judged by the power over ten updates together, the
+    second highest, four times over: single gaps are as uneven as the reading, and one may be the
+    very one in doubt. A counter that was set back looks like one that nearly went round in no time.
     """
     gaps_s = [t1 - t0 for t0, t1 in pairwise(times_s)]
-    powers_w = sorted(step / gap_s for step, gap_s in zip(steps, gaps_s, strict=True))
-    high_w = _SURPRISE * powers_w[min(len(powers_w) - 1, int(0.99 * len(powers_w)))]
+    blocks = range(0, len(steps), _BLOCK)
+    powers_w = sorted(sum(steps[i : i + _BLOCK]) / sum(gaps_s[i : i + _BLOCK]) for i in blocks)
+    high_w = _SURPRISE * powers_w[-2 if len(powers_w) > 1 else -1]
     for time_s, gap_s, step in zip(times_s, gaps_s, steps, strict=False):
         if high_w * gap_s >= range_j:
             msg = (
