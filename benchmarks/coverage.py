@@ -16,7 +16,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,9 @@ from narrows.measure.latency import Schedule, latency
 from narrows.measure.operators import example_input
 from narrows.measure.order_statistics import interval_of_rounds
 from narrows.measure.probes import probe_networks
-from narrows.testing.virtual_timer import VirtualClock, VirtualTimer, unsteady_timer
+from narrows.testing.virtual_timer import TraceTimer, VirtualClock, VirtualTimer, unsteady_timer
+
+Timer = VirtualTimer | TraceTimer
 
 DRIFTS = ("none", "linear", "sinusoid", "steps")
 CORRELATIONS = (0.0, 0.5, 0.9)
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def judge(
-    title: str, make: Callable[[int], VirtualTimer], sessions: int, target: float | None
+    title: str, make: Callable[[int], Timer], sessions: int, target: float | None
 ) -> dict[str, Any]:
     """Coverage of the three rules over many sessions.
 
@@ -70,25 +71,23 @@ def judge(
     """
     found: dict[str, list[float]] = {}
     for seed in range(sessions):
-        for key, value in _session(make(seed), seed, target).items():
+        for key, value in _session(make, seed, target).items():
             found.setdefault(key, []).append(value)
     means = {key: float(np.mean(values)) for key, values in found.items()}
     return {"timer": title, "target": target, "sessions": sessions, **means}
 
 
-def _session(timer: VirtualTimer, seed: int, target: float | None) -> dict[str, float]:
-    began_s = timer.clock.wall_ns() / 1e9
+def _session(make: Callable[[int], Timer], seed: int, target: float | None) -> dict[str, float]:
+    timer = make(seed)
     schedule = Schedule(target=target, seed=seed, limit_s=LIMIT_S)
     taken = latency(timer, schedule=schedule, clock=timer.clock, root=NOWHERE)
     ended_s = timer.clock.wall_ns() / 1e9
     span_s = ended_s - taken.session_s, ended_s
     truth, cpu_truth = (float(np.median(timer.between(*span_s, cpu=cpu))) for cpu in (False, True))
     medians = interval_of_rounds([(value,) for value in taken.round_medians])
-    again = dataclasses.replace(timer, clock=VirtualClock())
-    again.clock.sleep(began_s)
-    paper = latency(
-        again, schedule=Schedule(rule="paper", limit_s=LIMIT_S), clock=again.clock, root=NOWHERE
-    )
+    schedule = Schedule(rule="paper", limit_s=LIMIT_S)
+    again = make(seed)  # the same timer, begun at the same time
+    paper = latency(again, schedule=schedule, clock=again.clock, root=NOWHERE)
     return {
         "coverage": _inside(truth, taken.interval),
         "half_width": taken.half_width,
@@ -123,14 +122,11 @@ def _virtual_rows(sessions: int) -> Iterator[dict[str, Any]]:
 def _trace_rows(trace: dict[str, Any], sessions: int) -> Iterator[dict[str, Any]]:
     """The recorded calls laid out in time; sessions begin anywhere."""
     wall_s, cpu_s = np.asarray(trace["wall_s"]), np.asarray(trace["cpu_s"])
-    step_s = float(np.median(wall_s)) / 2
-    ends_s = np.cumsum(wall_s)
-    at = np.searchsorted(ends_s, np.arange(0.0, ends_s[-1], step_s)).clip(max=len(wall_s) - 1)
 
-    def make(seed: int) -> VirtualTimer:
+    def make(seed: int) -> TraceTimer:
         clock = VirtualClock()
-        clock.sleep(np.random.default_rng(seed).uniform(0.0, ends_s[-1]))
-        return VirtualTimer(step_s=step_s, wall_s=wall_s[at], cpu_s=cpu_s[at], clock=clock)
+        clock.sleep(np.random.default_rng((seed, 1)).uniform(0.0, wall_s.sum()))
+        return TraceTimer(wall_s, cpu_s, clock)
 
     for target in TARGETS:
         row = judge(f"{trace['name']} recorded", make, sessions, target)

@@ -65,9 +65,9 @@ def test_rounds_lie_at_random_times_all_over_the_session() -> None:
 
 
 def test_a_slow_thing_gets_a_longer_session() -> None:
-    """At most a fifth of the session is measured: what is measured wholly is no sample."""
+    """At most a seventh of the session is measured: what is measured wholly is no sample."""
     taken, _ = constant(Schedule(target=None, limit_s=1000), call_s=0.1)
-    assert sum(taken.samples) / taken.session_s < 0.25
+    assert sum(taken.samples) / taken.session_s < 0.2
     hurried, _ = constant(Schedule(target=None, limit_s=20), call_s=0.1)
     assert hurried.session_s < 21
 

@@ -3,12 +3,13 @@
     warm up | pause | B A C | pause | C B A | respawn, warm up | pause | A C B | ... | look
 
 Time is thought of as slots as long as one round; a toss of a coin decides for each slot whether
-it is measured. So every moment of the session has the same chance to be seen, whatever the
-machine does in it, and the rounds are a random sample of the session: this, not independence of
-the calls, is what makes the interval honest. Evenly spaced rounds would follow a drift too well
-(their interval is right more often than it says), rounds back to back see one spell only. A share
-of at most one fifth of the session is measured of each contender: what is measured wholly is no
-sample.
+it is measured, however long a round really takes: were the pauses random instead, slow spells
+would have longer rounds and so fewer of them. So every moment of the session has the same chance
+to be seen, whatever the machine does in it, and the rounds are a random sample of the session:
+this, not independence of the calls, is what makes the interval honest. Evenly spaced rounds would
+follow a drift too well (their interval is right more often than it says), rounds back to back see
+one spell only. At most a seventh of the session is measured of each contender: what is measured
+wholly is no sample.
 
 Few looks are taken, each after at least a quarter more rounds: to look after every round and stop
 at the first narrow interval would prefer those that are narrow by chance.
@@ -32,7 +33,7 @@ from narrows.measure.warm_up import WarmUp, warm_up
 
 Progress = Callable[[int, int], None]
 
-_SHARE = 0.2
+_SHARE = 0.15
 _LEAST_GROWTH = 1.25
 _MOST_GROWTH = 2.0
 
@@ -108,6 +109,7 @@ class _Session:
         warm = [self._warm_up(name) for name in contenders]
         self._slot_s, self._chance = _slots(warm, schedule)
         self._began_ns = clock.wall_ns()
+        self._due_s = -self._slot_s
 
     @property
     def span_s(self) -> float:
@@ -158,9 +160,11 @@ class _Session:
         return warm
 
     def _pause(self) -> None:
-        """Let pass the slots before the next one that is measured."""
+        """Wait for the next slot that is measured; what runs now does not move it."""
         if self._chance < 1.0:
-            self._clock.sleep(self._slot_s * float(self._random.geometric(self._chance) - 1))
+            self._due_s += self._slot_s * float(self._random.geometric(self._chance))
+            self._clock.sleep(max(0.0, self._due_s - self.span_s))
+            self._due_s = max(self._due_s, self.span_s)
 
     def _round(self, name: str) -> Round:
         contender, schedule = self._contenders[name], self._schedule

@@ -36,7 +36,7 @@ class Schedule:
 
     target: float | None = 0.02
     rounds: int = 30
-    round_s: float = 0.02
+    round_s: float = 0.01
     min_calls: int = 5
     session_s: float = 3.0
     limit_s: float = 60.0

@@ -84,6 +84,47 @@ class VirtualTimer:
         return (self.cpu_s if cpu else self.wall_s)[steps % len(self.wall_s)]
 
 
+@final
+class TraceTimer:
+    """Recorded calls laid out in time, one after the other.
+
+    A call that begins at some time takes as long as the next one of the record; calls that follow
+    one another without a pause are neighbours of the record.
+
+    Args:
+        wall_s: (n,) wall times of the recorded calls; after the last comes the first.
+        cpu_s: (n,) their processor times.
+        clock: Moved on by every call.
+    """
+
+    def __init__(self, wall_s: Floats, cpu_s: Floats, clock: VirtualClock) -> None:
+        self.clock = clock
+        self._wall_s, self._cpu_s = np.asarray(wall_s), np.asarray(cpu_s)
+        self._ends_s = np.cumsum(self._wall_s)
+        self._at = 0
+        self._until_ns = -1
+
+    def __call__(self) -> None:
+        """One call."""
+        now_ns = self.clock.wall_ns()
+        if now_ns == self._until_ns:
+            self._at = (self._at + 1) % len(self._wall_s)
+        else:
+            self._at = int(self._next(np.asarray(now_ns / 1e9)))
+        self.clock.work(float(self._wall_s[self._at]), float(self._cpu_s[self._at]))
+        self._until_ns = self.clock.wall_ns()
+
+    def between(self, from_s: float, to_s: float, *, cpu: bool = False) -> Floats:
+        """What a call takes that begins at times evenly spaced between two."""
+        step_s = float(np.median(self._wall_s)) / 4
+        times_s = np.arange(from_s, max(to_s, from_s + step_s), step_s)
+        return np.asarray((self._cpu_s if cpu else self._wall_s)[self._next(times_s)])
+
+    def _next(self, times_s: Floats) -> NDArray[np.intp]:
+        running = np.searchsorted(self._ends_s, times_s % self._ends_s[-1], side="right")
+        return np.asarray((running + 1) % len(self._wall_s))
+
+
 def unsteady_timer(
     drift: Drift,
     correlation: float,
@@ -109,7 +150,7 @@ def unsteady_timer(
         noise: Standard deviation of the noise.
         depth: Of the drift.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 1))  # not the numbers of the schedule's seed
     steps = math.ceil(length_s / call_s)
     times_s = np.arange(steps) * call_s
     logs = _drift(drift, times_s, depth, rng) + noise * _autoregressive(correlation, steps, rng)
