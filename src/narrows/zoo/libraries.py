@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, ...]
+_REACH_S = 5.0
 
 
 def timm_network(
@@ -35,7 +36,7 @@ def timm_network(
     timm, settings = _imported("timm"), _timm_settings(name)
     channels, height, width = settings["input_size"]
     options = {"img_size": size} if size and settings.get("fixed_input_size") else {}
-    with _building(f"timm:{name}", pretrained=pretrained, seed=seed):
+    with _building(f"timm:{name}", pretrained=pretrained, seed=seed), _asking_once(pretrained):
         network = timm.create_model(name, pretrained=pretrained, **options)
     return network.eval(), (channels, size or height, size or width)
 
@@ -136,3 +137,37 @@ def _building(what: str, *, pretrained: bool, seed: int) -> Iterator[None]:
         advice = f"; for random weights ask for {what}?pretrained=0" if pretrained else ""
         msg = f"cannot build {what}: {reason}{advice}"
         raise ModelError(msg) from error
+
+
+@contextmanager
+def _asking_once(pretrained: bool) -> Iterator[None]:
+    """Without a connection, take trained weights from the download cache or fail at once.
+
+    The download client by itself asks again and again, for most of a minute.
+    """
+    reached = not pretrained or _is_reached()
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not reached
+    try:
+        yield
+    except Exception as error:
+        if reached or not type(error).__module__.startswith("huggingface_hub"):
+            raise
+        msg = "its trained weights are not on this machine and their server cannot be reached"
+        raise ModelError(msg) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_reached() -> bool:
+    """Whether the server that timm's weights come from answers anything at all."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACH_S)
+    except Exception:
+        # The client below it, and so its errors, changed from release to release.
+        return False
+    return True
