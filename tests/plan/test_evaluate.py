@@ -24,7 +24,7 @@ from narrows.plan.store import PlanFolder
 from narrows.plan.variant import Variant
 from narrows.task import array_task
 
-SETTINGS = Settings(rates=4, table_examples=40, cuts="all", screen_share=1.0)
+SETTINGS = Settings(numbers=("float",), rates=4, table_examples=40, cuts="all", screen_share=1.0)
 CONSTRAINTS = Constraints(max_drop=0.1)
 
 

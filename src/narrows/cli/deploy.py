@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from narrows.graph.cuts import Cut
     from narrows.graph.load import Model
     from narrows.plan.candidate import Candidate
     from narrows.plan.fitted import FittedCut, FittedRate
+    from narrows.plan.halves import Halves
     from narrows.plan.store import PlanFolder
     from narrows.runtime.assemble import SplitParts
     from narrows.runtime.bundle import Bundle
@@ -89,14 +89,17 @@ def write_deployment(
     from narrows.coding import ImageCodec
     from narrows.graph.load import load
     from narrows.plan.candidate import Route
+    from narrows.plan.halves import original_name
     from narrows.runtime.assemble import write_bundle
 
     prepared, samples = folder.load_variant(row.variant)
     model = load(folder.model(row.variant))
+    original = original_name(row.variant, [variant.name for variant in folder.read().variants])
     options: dict[str, Any] = {}
     error = None
     if row.route is Route.SPLIT:
-        options["split"], error = _split(folder, row, model, samples)
+        whole = model if original == row.variant else load(folder.model(original))
+        options["split"], error = _split(folder, row, original, _halves(whole, model), samples)
     elif row.route is Route.IMAGE:
         codec = row.codec
         assert codec is not None
@@ -121,40 +124,47 @@ def write_deployment(
     return bundle, error
 
 
-def _split(
-    folder: PlanFolder, row: Candidate, model: Model, samples: NDArray[np.float32]
-) -> tuple[SplitParts, float]:
+def _halves(original: Model, model: Model) -> Halves:
+    """Where head and tail come from: one network, or an int8 one and its original."""
     from narrows.graph.cuts import find_cuts
+    from narrows.plan.halves import float_halves, int8_halves
+
+    cuts = find_cuts(original)
+    return float_halves(model, cuts) if model is original else int8_halves(original, cuts, model)
+
+
+def _split(
+    folder: PlanFolder,
+    row: Candidate,
+    original: str,
+    halves: Halves,
+    samples: NDArray[np.float32],
+) -> tuple[SplitParts, float]:
     from narrows.graph.fuse import fuse_head, fuse_tail
-    from narrows.graph.split import split
     from narrows.runtime.assemble import SplitParts
 
     assert row.cut is not None
     assert row.rate_index is not None
     assert row.codec is not None
     coder = row.codec.name.split("-")[1]
-    cut = find_cuts(model)[row.cut]
-    fitted = folder.load_fitted(row.variant, row.cut)
+    fitted = folder.load_fitted(original, row.cut)
     rate = fitted.rates[row.rate_index]
     codec = fitted.codec(rate, coder)
-    parts = split(model, cut)
-    assert parts.head is not None
-    assert parts.tail is not None
+    tail = halves.tails[row.cut]
     fused = SplitParts(
-        head=fuse_head(parts.head, cut, codec),
-        tail=fuse_tail(parts.tail, cut, codec),
+        head=fuse_head(halves.head(row.cut), halves.heads[row.cut], codec),
+        tail=fuse_tail(halves.tail(row.cut), tail, codec),
         coder=coder,
         table=codec.coder_table,
-        cut=cut.index,
-        tensor=cut.tensor,
+        cut=tail.index,
+        tensor=tail.tensor,
     )
-    return fused, _error(fused, model, cut, fitted, rate, samples)
+    return fused, _error(fused, halves, fitted, rate, samples)
 
 
 def _error(
     fused: SplitParts,
-    model: Model,
-    cut: Cut,
+    halves: Halves,
     fitted: FittedCut,
     rate: FittedRate,
     samples: NDArray[np.float32],
@@ -166,9 +176,11 @@ def _error(
     from narrows.graph.ort import run, session
     from narrows.plan.features import FeatureReader, Tail, flat_outputs
 
-    features, _ = FeatureReader(model, [cut], threads=1).read(samples)
-    expected_symbols = fitted.symbols(fitted.components(features[cut.index]), rate)
-    expected = Tail(model, cut, threads=1).run(fitted.restored(expected_symbols, rate))
+    model, index = halves.device, fused.cut
+    features, _ = FeatureReader(model, [halves.heads[index]], threads=1).read(samples)
+    expected_symbols = fitted.symbols(fitted.components(features[index]), rate)
+    tail_of = Tail(halves.cloud, halves.tails[index], threads=1)
+    expected = tail_of.run(fitted.restored(expected_symbols, rate))
     head, tail = session(fused.head), session(fused.tail)
     coder = CODERS[fused.coder]()
     feed = np.moveaxis(samples, 0, model.input.batch_axis or 0).astype(model.input.dtype)
@@ -183,7 +195,7 @@ def _error(
     if not error <= _MOST_ERROR:
         differing = float((symbols != expected_symbols).mean())
         msg = (
-            f"cut {cut.index} fused with its codec answers {error:.2g} of the largest output away "
+            f"cut {index} fused with its codec answers {error:.2g} of the largest output away "
             f"from what the plan evaluated ({differing:.2g} of the symbols differ): plan again "
             "with this version of narrows and ONNX Runtime"
         )

@@ -57,6 +57,10 @@ def plan(
     max_macs: Annotated[float | None, typer.Option(help="Most MACs on the device.")] = None,
     max_memory: Annotated[float | None, typer.Option(help="Most bytes on the device.")] = None,
     min_fps: Annotated[float | None, typer.Option(help="Least answers a second.")] = None,
+    numbers: Annotated[
+        str,
+        typer.Option(help="float, or float,int8 to try the network in 8-bit integers as well."),
+    ] = "float,int8",
     cuts: Annotated[
         str,
         typer.Option(help="auto, auto:20 (so many), all, none, or numbers and names with commas."),
@@ -106,7 +110,7 @@ def plan(
     )
     aim = _objective(objective)
     places = _places(device, link, cloud)
-    settings = _settings(cuts, rates, codec, pictures, examples, report_examples, threads)
+    settings = _settings(numbers, cuts, rates, codec, pictures, examples, report_examples, threads)
     with progress() as watch:
         watch("opening models", 0, 0)
         variants = _variants(models, task)
@@ -193,7 +197,8 @@ def print_plan(record: PlanRecord, folder: Path) -> None:
         style = "bold" if candidate.id == record.chosen else None
         cells = _row(candidate, macs[candidate.variant])
         # Where there is one model its name says nothing, and `deploy` does without it.
-        name = candidate.id if len(macs) > 1 else candidate.id.partition("/")[2]
+        originals = record.originals
+        name = candidate.id.removeprefix(f"{originals[0]}/" if len(originals) == 1 else "")
         table.add_row(name, *cells, style=style)
     console = Console(width=max(100, Console().width))
     console.print(table)
@@ -244,6 +249,7 @@ def _places(device: str, link: str, cloud: str) -> Places:
 
 
 def _settings(
+    numbers: str,
     cuts: str,
     rates: int,
     codec: str,
@@ -257,6 +263,7 @@ def _settings(
     transforms, coders = codec_settings(codec)
     formats = () if pictures == "none" else tuple(name.strip() for name in pictures.split(","))
     return Settings(
+        numbers=tuple(name.strip() for name in numbers.split(",")),
         cuts=cuts,
         rates=rates,
         transforms=transforms,

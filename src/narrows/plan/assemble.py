@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from narrows.coding import ImageCodec
 from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.graph.cuts import Cut
-from narrows.graph.load import Model
 from narrows.plan.alternatives import picture_spec
 from narrows.plan.candidate import Candidate, CodecSpec, Route, Term
 from narrows.plan.fitted import FittedCut, FittedRate
+from narrows.plan.halves import Halves
 from narrows.plan.judge import Answers, Judge
 from narrows.plan.points import Payloads, Point, PointKey
 from narrows.plan.predict import Places, Work, cost
@@ -35,13 +35,13 @@ class Assembler:
 
     Args:
         variant: Its name.
-        model: The whole model.
-        cuts: All its cuts.
+        halves: Where its heads and tails come from.
         places: The plan's.
         times: Of the model's parts.
         judge: Of the task.
         labels: Of the choose set.
         exact: The uncompressed model's answers on all of the choose set.
+        local_answers: Those of the network that the device runs alone.
         width: Number of outputs.
         reply_bytes: Size of an answer.
         pixels: Values of a picture, height × width; 0 for arrays.
@@ -49,13 +49,13 @@ class Assembler:
     """
 
     variant: str
-    model: Model
-    cuts: tuple[Cut, ...]
+    halves: Halves
     places: Places
     times: PartTimes
     judge: Judge
     labels: NDArray[Any]
     exact: Answers
+    local_answers: Answers
     width: int
     reply_bytes: float
     pixels: int
@@ -64,7 +64,7 @@ class Assembler:
 
     def local(self) -> Candidate:
         """All on the device."""
-        last = self.cuts[-1]
+        last = self.halves.heads[max(self.halves.heads)]
         work = Work(
             head=_sum(self._prepared(self.places.device), self.times.whole(self.places.device)),
             encode=_NONE,
@@ -75,7 +75,7 @@ class Assembler:
             device_macs=last.head_macs,
             device_memory_bytes=last.head_weight_bytes + last.head_peak_bytes,
         )
-        return self._candidate("local", Route.LOCAL, None, _LOCAL, self.exact, work)
+        return self._candidate("local", Route.LOCAL, None, _LOCAL, self.local_answers, work)
 
     def pictures(
         self, codecs: Mapping[str, ImageCodec], points: Mapping[str, Point]
@@ -124,19 +124,20 @@ class Assembler:
     ) -> list[Candidate]:
         """Every cut × rate × coder."""
         made = []
+        run = {index for index, _ in points}
         parts = {
             index: (
-                _sum(self._prepared(self.places.device), self.times.head(self.cuts[index], fit)),
-                self.times.tail(self.cuts[index], fit),
+                _sum(self._prepared(self.places.device), self.times.head(index, fit)),
+                self.times.tail(index, fit),
             )
             for index, fit in fitted.items()
+            if index in run
         }
         for (index, k), point in sorted(points.items()):
             fit = fitted[index]
             for coder, payloads in point.payloads.items():
-                work = self._split_work(
-                    self.cuts[index], fit, fit.rates[k], payloads, *parts[index]
-                )
+                head = self.halves.heads[index]
+                work = self._split_work(head, fit, fit.rates[k], payloads, *parts[index])
                 spec = split_spec(fit, fit.rates[k], coder)
                 made.append(
                     self._candidate(
@@ -146,7 +147,7 @@ class Assembler:
                         payloads,
                         point.answers,
                         work,
-                        cut=self.cuts[index],
+                        cut=self.halves.tails[index],
                         rate_index=k,
                     )
                 )
@@ -240,9 +241,7 @@ class Assembler:
             payload_bytes=float(payloads.sizes.mean()),
             payload_bytes_p95=float(np.quantile(payloads.sizes, 0.95)),
             payload_n=len(payloads.sizes),
-            choose=self.judge.score(
-                answers, self.labels, int(np.prod(self.model.outputs[0].shape))
-            ),
+            choose=self.judge.score(answers, self.labels, self.width),
             choose_drop=self.judge.drop(self.exact, answers, self.labels),
             cost=cost(work, self.places),
         )

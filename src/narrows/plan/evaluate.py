@@ -25,6 +25,8 @@ from narrows.plan.choose import choose, misses, nearest_text
 from narrows.plan.constraints import Constraints, Objective
 from narrows.plan.explain import explanation
 from narrows.plan.frontier import frontier_ids
+from narrows.plan.halves import INT8_SUFFIX
+from narrows.plan.integers import Int8Run, int8_variant
 from narrows.plan.predict import Places
 from narrows.plan.record import PlanRecord, SetSizes
 from narrows.plan.settings import Settings
@@ -32,6 +34,8 @@ from narrows.plan.stages import Stages, Watcher
 from narrows.plan.store import PlanFolder, Prepared
 from narrows.plan.variant import Variant, VariantRun
 from narrows.plan.winners import winners_map
+
+Run = VariantRun | Int8Run
 
 _REPORTED = 16
 _SAMPLES = 4
@@ -76,22 +80,25 @@ def plan(
         StorageError: The disk is full; what is finished stays.
     """
     settings = settings or Settings()
-    _check_names(variants)
+    _check_names(variants, settings)
     folder = PlanFolder(path=Path(out_dir))
     folder.open(_key(variants, settings))
     stages = Stages(watcher)
-    runs = [VariantRun(v, settings, constraints, places, folder, stages) for v in variants]
+    originals = [VariantRun(v, settings, constraints, places, folder, stages) for v in variants]
     for variant in variants:
         _keep(folder, variant)
-    passes_s = [run.run() for run in runs]
+    passes_s = [run.run() for run in originals]
+    runs, notes = _with_int8(originals, settings, folder, stages)
     candidates = [candidate for run in runs for candidate in run.candidates()]
     with stages.stage("choosing"):
         candidates, chosen, words = _chosen(candidates, runs, constraints, objective, places)
         winners = winners_map(_eligible(candidates, runs), constraints, objective, places)
     settled = _settled(candidates, chosen, constraints, places)
-    reports: dict[str, Score | None] = dict.fromkeys(v.name for v in variants)
+    reports: dict[str, Score | None] = dict.fromkeys(run.variant.name for run in runs)
     if settings.report_examples != 0:
         candidates, reports = _reported(candidates, settled, runs)
+    for run in originals:
+        run.close()
     task = variants[0].task
     reported = next((score.n for score in reports.values() if score), 0)
     record = PlanRecord(
@@ -110,7 +117,7 @@ def plan(
         candidates=tuple(candidates),
         frontier=tuple(c.id for c in candidates if c.on_frontier),
         chosen=chosen,
-        explanation=words,
+        explanation=" ".join([words, *notes]),
         winners=winners,
         device=places.device,
         link=places.link,
@@ -126,9 +133,31 @@ def plan(
     return record
 
 
+def _with_int8(
+    originals: Sequence[VariantRun], settings: Settings, folder: PlanFolder, stages: Stages
+) -> tuple[list[Run], list[str]]:
+    """The runs with those of int8 variants, and why one is missing."""
+    runs: list[Run] = []
+    notes = []
+    for base in originals:
+        runs.append(base)
+        if "int8" not in settings.numbers:
+            continue
+        try:
+            variant = int8_variant(base.variant, settings, folder, stages)
+        except PlanError as error:
+            notes.append(f"{error}.")
+            continue
+        _keep(folder, variant)
+        run = Int8Run(base, variant, settings, folder, stages)
+        run.run()
+        runs.append(run)
+    return runs, notes
+
+
 def _chosen(
     candidates: Sequence[Candidate],
-    runs: Sequence[VariantRun],
+    runs: Sequence[Run],
     constraints: Constraints,
     objective: Objective,
     places: Places,
@@ -146,7 +175,7 @@ def _chosen(
     return marked, best.id, words
 
 
-def _eligible(candidates: Sequence[Candidate], runs: Sequence[VariantRun]) -> list[Candidate]:
+def _eligible(candidates: Sequence[Candidate], runs: Sequence[Run]) -> list[Candidate]:
     """Those that saw the whole choose set."""
     whole = {run.variant.name: len(run.choose) for run in runs}
     return [c for c in candidates if c.choose.n == whole[c.variant]]
@@ -172,7 +201,7 @@ def _settled(
     frontier.sort(key=lambda c: c.payload_bytes)
     picked = [c for c in candidates if c.id == chosen]
     picked += [c for c in frontier if c.route is Route.IMAGE and c.id != chosen][:1]
-    # The uncompressed models: what every figure is compared with.
+    # The whole models: what every figure is compared with.
     picked += [c for c in candidates if c.route is Route.LOCAL and c not in picked]
     picked += [c for c in frontier if c not in picked]
     whole = sum(c.route is Route.LOCAL for c in picked)
@@ -185,7 +214,7 @@ def _quality_missed(candidate: Candidate, quality: Constraints, places: Places) 
 
 
 def _reported(
-    candidates: Sequence[Candidate], settled: Sequence[Candidate], runs: Sequence[VariantRun]
+    candidates: Sequence[Candidate], settled: Sequence[Candidate], runs: Sequence[Run]
 ) -> tuple[list[Candidate], dict[str, Score | None]]:
     """Candidates with what the report set says of the settled ones, and the variants' scores."""
     scores: dict[str, Score | None] = {}
@@ -210,8 +239,10 @@ def _keep(folder: PlanFolder, variant: Variant) -> None:
     folder.save_variant(variant.name, variant.model.proto.SerializeToString(), prepared, inputs)
 
 
-def _check_names(variants: Sequence[Variant]) -> None:
+def _check_names(variants: Sequence[Variant], settings: Settings) -> None:
     names = [variant.name for variant in variants]
+    if "int8" in settings.numbers:
+        names += [f"{name}{INT8_SUFFIX}" for name in names]
     if not names:
         msg = "there is nothing to plan: give at least one model"
         raise PlanError(msg)

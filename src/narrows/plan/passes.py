@@ -9,11 +9,12 @@ from typing import final
 import numpy as np
 
 from narrows.coding import ImageCodec
-from narrows.graph.cuts import Cut, Cuts
+from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
 from narrows.plan.alternatives import run_pictures
 from narrows.plan.fit import fit_cuts, fit_passes
 from narrows.plan.fitted import FittedCut
+from narrows.plan.halves import Halves
 from narrows.plan.judge import Judge
 from narrows.plan.points import Point, PointKey, run_points
 from narrows.plan.reference import Reference
@@ -70,7 +71,7 @@ class Passes:
 
     Args:
         variant: The model and its task.
-        cuts: All cuts of the model.
+        halves: Where its heads and tails come from.
         judge: Of the task.
         settings: Batch, threads, memory.
         folder: Where results are kept.
@@ -78,7 +79,7 @@ class Passes:
     """
 
     variant: Variant
-    cuts: Cuts
+    halves: Halves
     judge: Judge
     settings: Settings
     folder: PlanFolder
@@ -148,8 +149,7 @@ class Passes:
         title = f"{self.variant.name}: cuts and rates, {stage}"
         with self.stages.stage(title, total) as advance:
             run_points(
-                self.variant.model,
-                [cut for cut in self.cuts if cut.index in left],
+                self.halves,
                 fitted,
                 left,
                 held.samples,

@@ -6,7 +6,7 @@ symbols ──each coder──► payload bytes        symbols ──back──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, final
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from narrows.coding import CODERS
 from narrows.coding.base import Floats, Symbols
 from narrows.errors import PlanError
+from narrows.graph.cost import size_bytes
 from narrows.graph.cuts import Cut
-from narrows.graph.load import Model
 from narrows.plan.features import FeatureReader, Tail
 from narrows.plan.fit import Progress
 from narrows.plan.fitted import FittedCut, FittedRate
+from narrows.plan.halves import Halves
 from narrows.plan.judge import Answers, Judge, joined
 from narrows.plan.samples import Rows, Samples
 from narrows.plan.settings import Settings
@@ -64,8 +65,7 @@ PointKey = tuple[int, int]  # cut, rate
 
 
 def run_points(
-    model: Model,
-    cuts: Sequence[Cut],
+    halves: Halves,
     fitted: Mapping[int, FittedCut],
     wanted: Mapping[int, Sequence[int]],
     samples: Samples,
@@ -80,10 +80,9 @@ def run_points(
     """Run rates of cuts on some examples.
 
     Args:
-        model: The whole model.
-        cuts: Which cuts to run.
+        halves: Where heads and tails come from.
         fitted: Codecs by cut index.
-        wanted: Rate indexes by cut index.
+        wanted: Rate indexes by index of the cuts to run.
         samples: The set.
         rows: Which of its examples.
         reference: The uncompressed outputs of rows.
@@ -96,12 +95,10 @@ def run_points(
     Raises:
         PlanError: A feature is not finite, or a coder does not give back what it was given.
     """
-    for group in tail_groups(cuts, model, settings):
-        reader = FeatureReader(model, group, threads=settings.threads)
-        runners = [
-            _Runner(model, cut, fitted[cut.index], wanted[cut.index], judge, settings)
-            for cut in group
-        ]
+    for group in tail_groups(wanted, halves, settings):
+        heads = [halves.heads[index] for index in group]
+        reader = FeatureReader(halves.device, heads, threads=settings.threads)
+        runners = [_Runner(halves, i, fitted[i], wanted[i], judge, settings) for i in group]
         picked = set(rows[np.arange(min(coded, len(rows))) * len(rows) // max(1, coded)].tolist())
         for part, inputs in samples.batches(rows, settings.batch):
             features, _ = reader.read(inputs)
@@ -115,17 +112,17 @@ def run_points(
             done(runner.cut.index, runner.points())
 
 
-def tail_groups(cuts: Sequence[Cut], model: Model, settings: Settings) -> list[list[Cut]]:
-    """Cuts whose tails fit into the memory allowed together, eight at most."""
-    weights = sum(tensor.ByteSize() for tensor in model.proto.graph.initializer)
-    groups: list[list[Cut]] = []
+def tail_groups(wanted: Iterable[int], halves: Halves, settings: Settings) -> list[list[int]]:
+    """Indices of cuts whose tails fit into the memory allowed together, eight at most."""
+    weights = sum(size_bytes(tensor) for tensor in halves.cloud.proto.graph.initializer)
+    groups: list[list[int]] = []
     held = 0
-    for cut in cuts:
-        size = max(0, weights - cut.head_weight_bytes)
+    for index in sorted(wanted):
+        size = max(0, weights - halves.tails[index].head_weight_bytes)
         if not groups or len(groups[-1]) == _GROUP or held + size > settings.tails_bytes:
             groups.append([])
             held = 0
-        groups[-1].append(cut)
+        groups[-1].append(index)
         held += size
     return groups
 
@@ -135,16 +132,16 @@ class _Runner:
 
     def __init__(
         self,
-        model: Model,
-        cut: Cut,
+        halves: Halves,
+        index: int,
         fitted: FittedCut,
         rates: Sequence[int],
         judge: Judge,
         settings: Settings,
     ) -> None:
-        self.cut = cut
+        self.cut: Cut = halves.tails[index]
         self._fitted, self._judge = fitted, judge
-        self._tail = Tail(model, cut, threads=settings.threads)
+        self._tail = Tail(halves.cloud, self.cut, threads=settings.threads)
         self._rates = [fitted.rates[k] for k in rates]
         self._answers: dict[int, list[Answers]] = {k: [] for k in rates}
         names = settings.coders

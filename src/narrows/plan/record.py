@@ -9,6 +9,7 @@ from typing import ClassVar, final
 from narrows.errors import PlanError
 from narrows.plan.candidate import Candidate, Score
 from narrows.plan.constraints import Constraints, Objective
+from narrows.plan.halves import original_name
 from narrows.plan.profile import Cloud, Device, Link
 
 
@@ -162,13 +163,20 @@ class PlanRecord:
     plain_pass_s: float
     environment: Mapping[str, str]
 
+    @property
+    def originals(self) -> tuple[str, ...]:
+        """Names of the models that were planned, without the int8 ones that a plan made of them."""
+        names = [variant.name for variant in self.variants]
+        return tuple(name for name in names if original_name(name, names) == name)
+
     def candidate(self, candidate_id: str) -> Candidate:
-        """The candidate of this id; the model's name may be left out where there is one model.
+        """The candidate of this id; the name may be left out where one model was planned.
 
         Raises:
             PlanError: There is none; the message names those of the same beginning.
         """
-        alone = f"{self.variants[0].name}/{candidate_id}" if len(self.variants) == 1 else None
+        originals = self.originals
+        alone = f"{originals[0]}/{candidate_id}" if len(originals) == 1 else None
         for candidate in self.candidates:
             if candidate.id in (candidate_id, alone):
                 return candidate

@@ -1,7 +1,8 @@
-"""The uncompressed model on one set: its outputs wait in a file, so memory stays flat."""
+"""A whole model on one set: its outputs wait in a file, so memory stays flat."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import final
@@ -26,7 +27,7 @@ _CHANCE_SHARE = 0.2
 
 @final
 class Reference:
-    """The uncompressed model's outputs on one set.
+    """A whole model's outputs on one set.
 
     Args:
         samples: The set.
@@ -83,14 +84,24 @@ class Reference:
                 parts.append(np.frombuffer(file.read(row_bytes), np.float32))
         return np.stack(parts)
 
-    def answers(self, judge: Judge, batch: int = 256) -> Answers:
-        """The model's answers to the whole set."""
+    def answers(
+        self, judge: Judge, to: Callable[[Rows], Floats] | None = None, batch: int = 256
+    ) -> Answers:
+        """The model's answers to the whole set.
+
+        Args:
+            judge: Of the task.
+            to: Outputs of rows that they are compared with; by default the same.
+            batch: Rows at once.
+        """
         rows = self._samples.rows
         parts = []
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             outputs = self.outputs(part)
-            parts.append(judge.answers(part, outputs, self._samples.labels[part], outputs))
+            parts.append(
+                judge.answers(part, outputs, self._samples.labels[part], (to or self.outputs)(part))
+            )
         return joined(parts)
 
 

@@ -16,12 +16,11 @@ from narrows.coding.transforms import BlockedPCA
 from narrows.graph.cost import NodeCost, node_costs
 from narrows.graph.cuts import Cut
 from narrows.graph.fuse import fuse_head, fuse_tail
-from narrows.graph.load import Model
 from narrows.graph.ort import run, session
-from narrows.graph.split import split
 from narrows.measure.profiling import predict_head_s
 from narrows.plan.candidate import Term
 from narrows.plan.fitted import FittedCut
+from narrows.plan.halves import Halves
 from narrows.plan.predict import Places
 from narrows.plan.profile import Cloud, Device
 
@@ -32,20 +31,22 @@ _PAUSE_S = 0.01
 
 @final
 class PartTimes:
-    """How long the parts of one model take on a device and in a cloud.
+    """How long the parts of one variant take on a device and in a cloud.
 
     Args:
-        model: The whole model.
+        halves: Where its heads and tails come from.
         places: A place that is `here` is timed, any other predicted from its rates.
         sample: One input (1, *input_shape).
     """
 
-    def __init__(self, model: Model, places: Places, sample: NDArray[np.float32]) -> None:
-        given = model.input
+    def __init__(self, halves: Halves, places: Places, sample: NDArray[np.float32]) -> None:
+        given = halves.device.input
         feed = np.moveaxis(sample, 0, given.batch_axis or 0).astype(given.dtype)
-        self._model, self._places = model, places
+        self._halves, self._places = halves, places
         self._feed: dict[str, NDArray[Any]] = {given.name: np.ascontiguousarray(feed)}
-        self._costs = node_costs(model)
+        self._device_costs = node_costs(halves.device)
+        same = halves.cloud is halves.device
+        self._cloud_costs = self._device_costs if same else node_costs(halves.cloud)
 
     def prepare(self, place: Device | Cloud, prepare: Callable[[], object]) -> Term:
         """From pixels or an array to the model's input; scaled from this machine elsewhere."""
@@ -55,29 +56,29 @@ class PartTimes:
         return Term(seconds=seconds * place.slowdown)
 
     def whole(self, place: Device | Cloud) -> Term:
-        """The whole model."""
+        """The whole network of a place."""
+        on_device = isinstance(place, Device)
         if place.here:
-            return _timed(self._model.proto, self._feed, place.threads)
-        return _predicted(self._costs, place)
+            model = self._halves.device if on_device else self._halves.cloud
+            return _timed(model.proto, self._feed, place.threads)
+        return _predicted(self._device_costs if on_device else self._cloud_costs, place)
 
-    def head(self, cut: Cut, fitted: FittedCut) -> Term:
-        """The model up to a cut and the codec's transform, on the device."""
-        device = self._places.device
+    def head(self, index: int, fitted: FittedCut) -> Term:
+        """The device's network up to a cut and the codec's transform."""
+        device, cut = self._places.device, self._halves.heads[index]
         if not device.here:
-            end = self._model.flow.producer[cut.tensor] + 1
-            return _predicted((*self._costs[:end], projection(cut, fitted)), device)
-        head = split(self._model, cut).head
-        assert head is not None, "the first cut has no head"
-        return _timed(fuse_head(head, cut, fitted.codec(fitted.middle)), self._feed, device.threads)
+            end = self._halves.device.flow.producer[cut.tensor] + 1
+            return _predicted((*self._device_costs[:end], projection(cut, fitted)), device)
+        head = fuse_head(self._halves.head(index), cut, fitted.codec(fitted.middle))
+        return _timed(head, self._feed, device.threads)
 
-    def tail(self, cut: Cut, fitted: FittedCut) -> Term:
-        """The inverse transform and the model after a cut, in the cloud."""
-        cloud = self._places.cloud
+    def tail(self, index: int, fitted: FittedCut) -> Term:
+        """The inverse transform and the cloud's network after a cut."""
+        cloud, cut = self._places.cloud, self._halves.tails[index]
         if not cloud.here:
-            start = self._model.flow.producer[cut.tensor] + 1
-            return _predicted((projection(cut, fitted), *self._costs[start:]), cloud)
-        tail = split(self._model, cut).tail
-        assert tail is not None, "the last cut has no tail"
+            start = self._halves.cloud.flow.producer[cut.tensor] + 1
+            return _predicted((projection(cut, fitted), *self._cloud_costs[start:]), cloud)
+        tail = self._halves.tail(index)
         symbols = np.zeros((1, *fitted.component_shape(fitted.middle)), np.int32)
         return _timed(
             fuse_tail(tail, cut, fitted.codec(fitted.middle)), {"symbols": symbols}, cloud.threads

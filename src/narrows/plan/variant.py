@@ -9,36 +9,37 @@ import numpy as np
 
 from narrows.coding import ImageCodec
 from narrows.coding.base import Floats
-from narrows.graph.cuts import Cut, find_cuts
+from narrows.graph.cuts import find_cuts
 from narrows.graph.ort import run, session
 from narrows.measure.operators import example_input
 from narrows.plan.alternatives import picture_codecs, run_raw
 from narrows.plan.assemble import Assembler
-from narrows.plan.candidate import Candidate, Drop, Route, Score
+from narrows.plan.candidate import Candidate, Route, Score
 from narrows.plan.constraints import Constraints
 from narrows.plan.features import flat_outputs
 from narrows.plan.fitted import FittedCut
+from narrows.plan.halves import Halves, float_halves
 from narrows.plan.judge import Answers, judge_of
 from narrows.plan.narrow import Seen, kept_pictures, kept_rates, screened_examples
-from narrows.plan.passes import Passes, Variant
+from narrows.plan.passes import OpenSet, Passes, Variant
 from narrows.plan.points import Point, PointKey, joined_points
 from narrows.plan.predict import Places
-from narrows.plan.record import CutRow, VariantRow
+from narrows.plan.record import VariantRow
 from narrows.plan.reference import check_above_chance
+from narrows.plan.rows import Reported, cut_row, reported, wanted_rates
 from narrows.plan.select_cuts import select_cuts
 from narrows.plan.settings import Settings
 from narrows.plan.stages import Stages
 from narrows.plan.store import PlanFolder
 from narrows.plan.timing import PartTimes
 
-__all__ = ["Variant", "VariantRun", "cut_row"]
+__all__ = ["Variant", "VariantRun"]
 
 _REPLY_BYTES = 16  # frame header and the time the service took
 _TOP_BYTES = 6 * 5  # five classes with their scores
 _RAW_EXAMPLES = 32
 _CODED = 96  # enough for a mean; the report set is coded whole
 
-Reported = tuple[Score, Drop, float]
 Key = TypeVar("Key")
 
 
@@ -77,13 +78,14 @@ class VariantRun:
         self._codecs = picture_codecs(variant.task, settings)
         self._passes = Passes(
             variant=variant,
-            cuts=self.cuts,
+            halves=float_halves(variant.model, self.cuts),
             judge=self.judge,
             settings=settings,
             folder=folder,
             stages=stages,
         )
-        self._fitted: dict[int, FittedCut] = {}
+        self._reporting: OpenSet | None = None
+        self.fitted: dict[int, FittedCut] = {}
         self._points: dict[PointKey, Point] = {}
         self._pictures: dict[str, Point] = {}
 
@@ -98,22 +100,22 @@ class VariantRun:
         """
         passes, settings = self._passes, self._settings
         held = passes.open("choose", settings.choose_examples)
-        self._held, self.choose = held, held.samples
+        self.held, self.choose = held, held.samples
         self.exact = held.reference.answers(self.judge)
         self.score = self._score(self.exact)
         check_above_chance(self.score.accuracy, self.variant.task, self.variant.source)
-        self._fitted = passes.fit(self.planned)
+        self.fitted = passes.fit(self.planned)
         first = self.choose.spread(screened_examples(len(self.choose), settings.screen_share))
         rest = np.setdiff1d(self.choose.rows, first)
         every = {cut.index: tuple(range(settings.rates)) for cut in self.planned}
         coded = len(first) // 2 if len(rest) else len(first)
-        points = passes.splits("screen", held, first, self._fitted, every, coded=coded)
+        points = passes.splits("screen", held, first, self.fitted, every, coded=coded)
         _extend(self._points, points)
         some = first[:: 2 if len(rest) else 1]
         _extend(self._pictures, passes.pictures("screen", held, some, self._codecs))
         if len(rest):
             kept = self._kept_rates()
-            points = passes.splits("whole", held, rest, self._fitted, kept, coded=_CODED)
+            points = passes.splits("whole", held, rest, self.fitted, kept, coded=_CODED)
             _extend(self._points, points)
             rest = np.setdiff1d(self.choose.rows, some)
             _extend(self._pictures, passes.pictures("whole", held, rest, self._kept_pictures()))
@@ -121,30 +123,55 @@ class VariantRun:
 
     def candidates(self) -> list[Candidate]:
         """Every point that was run, with its cost, and the alternatives."""
-        task, model = self.variant.task, self.variant.model
         with self._stages.stage(f"{self.variant.name}: times"):
-            values = self.choose.array(0)
-            assembler = Assembler(
-                variant=self.variant.name,
-                model=model,
-                cuts=self.cuts.cuts,
-                places=self._places,
-                times=PartTimes(model, self._places, self.choose.inputs(self.choose.rows[:1])),
-                judge=self.judge,
-                labels=self.choose.labels,
-                exact=self.exact,
-                width=self.variant.width,
-                reply_bytes=self._reply_bytes(),
-                prepare=lambda: task.to_input(values),
-                pixels=int(np.prod(task.preprocess.size or (0, 0))),
-            )
+            assembler = self.assembler(self.variant.name, self._passes.halves, self.exact)
             raw = run_raw(self.choose, self.choose.spread(_RAW_EXAMPLES), self.exact)
             return [
                 assembler.local(),
                 *assembler.raw(raw),
                 *assembler.pictures(self._codecs, self._pictures),
-                *assembler.splits(self._fitted, self._points),
+                *assembler.splits(self.fitted, self._points),
             ]
+
+    def assembler(self, name: str, halves: Halves, local_answers: Answers) -> Assembler:
+        """What makes candidates of this variant, or of one that is judged against it.
+
+        Args:
+            name: Of the variant.
+            halves: Where its heads and tails come from.
+            local_answers: Those of its device's network to the choose set.
+        """
+        task, values = self.variant.task, self.choose.array(0)
+        return Assembler(
+            variant=name,
+            halves=halves,
+            places=self._places,
+            times=PartTimes(halves, self._places, self.choose.inputs(self.choose.rows[:1])),
+            judge=self.judge,
+            labels=self.choose.labels,
+            exact=self.exact,
+            local_answers=local_answers,
+            width=self.variant.width,
+            reply_bytes=self._reply_bytes(),
+            prepare=lambda: task.to_input(values),
+            pixels=int(np.prod(task.preprocess.size or (0, 0))),
+        )
+
+    def best_rates(self) -> dict[int, tuple[int, ...]]:
+        """By cut that was worth it the coarsest rate of enough quality, and the next finer one."""
+        kept = self._kept_rates()
+        return {index: rates[:2] for index, rates in kept.items()}
+
+    def report_set(self) -> OpenSet:
+        """The report set, decoded once, with the uncompressed model's outputs."""
+        if self._reporting is None:
+            self._reporting = self._passes.open("report", self._settings.report_examples)
+        return self._reporting
+
+    def close(self) -> None:
+        """Remove what was decoded of the report set."""
+        if self._reporting is not None:
+            self._reporting.samples.close()
 
     def report(self, chosen: Sequence[Candidate]) -> tuple[Score, dict[str, Reported]]:
         """Read the report set once, for candidates that are settled.
@@ -152,33 +179,22 @@ class VariantRun:
         Returns:
             Score of the uncompressed model, and score, drop and mean payload by candidate id.
         """
-        held = self._passes.open("report", self._settings.report_examples)
+        held = self.report_set()
         exact = held.reference.answers(self.judge)
         labels, rows = held.samples.labels, held.samples.rows
-        rates: dict[int, set[int]] = {}
-        for c in chosen:
-            if c.cut is not None and c.rate_index is not None:
-                rates.setdefault(c.cut, set()).add(c.rate_index)
-        wanted = {cut: tuple(sorted(found)) for cut, found in rates.items()}
-        points = self._passes.splits("report", held, rows, self._fitted, wanted, coded=len(rows))
+        wanted = wanted_rates(chosen)
+        points = self._passes.splits("report", held, rows, self.fitted, wanted, coded=len(rows))
         names = [self._own_id(c) for c in chosen if c.route is Route.IMAGE]
         codecs = {name: self._codecs[name] for name in names}
         pictures = self._passes.pictures("report", held, rows, codecs)
-        found = {}
-        for c in chosen:
-            answers, payload_bytes = exact, c.payload_bytes
-            point = self._point_of(c, points, pictures)
-            if point is not None and c.codec is not None:
-                answers = point.answers
-                coder = c.codec.name.rpartition("-")[2]
-                payload_bytes = float(point.payloads[coder].sizes.mean())
-            found[c.id] = (
-                self.judge.score(answers, labels, self.variant.width),
-                self.judge.drop(exact, answers, labels),
-                payload_bytes,
+        width = self.variant.width
+        found = {
+            c.id: reported(
+                self.judge, c, exact, exact, labels, self._point_of(c, points, pictures), width
             )
-        held.samples.close()
-        return self.judge.score(exact, labels, self.variant.width), found
+            for c in chosen
+        }
+        return self.judge.score(exact, labels, width), found
 
     def row(self, report: Score | None) -> VariantRow:
         """The variant as a record."""
@@ -246,23 +262,6 @@ def _first_outputs(variant: Variant) -> Floats:
     given, made = variant.model.input, variant.model.outputs[0]
     feeds = {given.name: example_input(variant.model)}
     return flat_outputs(run(session(variant.model.proto), feeds, [made.name])[0], made)
-
-
-def cut_row(cut: Cut, planned: bool) -> CutRow:
-    """A cut as a record."""
-    return CutRow(
-        index=cut.index,
-        tensor=cut.tensor,
-        shape=cut.shape,
-        size_bytes=cut.size_bytes,
-        head_macs=cut.head_macs,
-        head_macs_share=cut.head_macs_share,
-        head_weight_bytes=cut.head_weight_bytes,
-        head_peak_bytes=cut.head_peak_bytes,
-        tail_macs=cut.tail_macs,
-        dominated_by=cut.dominated_by,
-        planned=planned,
-    )
 
 
 def _extend(held: dict[Key, Point], more: Mapping[Key, Point]) -> None:
