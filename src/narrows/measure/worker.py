@@ -185,6 +185,7 @@ def _start(program: Program) -> tuple[Run, dict[str, float | int | None]]:
     first_s = read_s() - loaded_s
     peak_bytes = _bytes("VmHWM")
     gc.collect()
+    gc.freeze()  # what was loaded is not looked through again between rounds
     gc.disable()  # a collection inside a call would be measured as the call's
     return run, {
         "import_s": imported_s - started_s,
