@@ -4,14 +4,15 @@
     plain runs, in between ──► the whole        the whole − Σ rows ──► the row "unexplained"
 
 The profiler writes down whole microseconds and costs some per cent, and between kernels a runtime
-dispatches and waits; what that leaves of the whole, or takes too much, is told and not spread.
+dispatches and waits; what that leaves of the whole, or takes too much, is told and not spread. Of
+one thread the whole is processor time: other load interrupts a whole call, but hardly a kernel.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final, final
 
 import numpy as np
@@ -20,6 +21,8 @@ from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost, node_costs
 from narrows.graph.load import Model, session
 from narrows.graph.ort import run
+from narrows.measure.contender import CallableContender
+from narrows.measure.contention import read_load, signs
 from narrows.measure.environment import Environment, environment
 from narrows.measure.operators import INT8_KERNELS, OperatorTime, example_input, operator_times
 from narrows.measure.roofline import Limit, Roofline
@@ -29,6 +32,7 @@ LAYOUT: Final = "change of layout"
 QUANTIZE: Final = "quantize, dequantize"
 
 _PLAIN_RUNS: Final = 5  # between as many profiled ones
+_ROOT: Final = Path("/")
 _PAIR: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
@@ -109,11 +113,14 @@ class Breakdown:
     Args:
         rows: Kernels in the order they run, and last what is unexplained; they sum to the whole.
         by_type: The same by type, the longest first and what is unexplained last.
-        total_s: The whole: lower quartile of runs without the profiler, in between the others.
+        total_s: The whole: lower quartile of runs without the profiler, in between the others;
+            of one thread by processor time.
         unexplained_s: The whole less the kernels; negative where the profiler slowed them more
             than dispatch and gaps took.
         roofline: The machine's limits; None where none were given.
         environment: Where.
+        contention: What spoke for other load in most of the blocks of runs; empty where nothing
+            did. Of more than one thread what is unexplained then holds that load too.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -124,6 +131,7 @@ class Breakdown:
     unexplained_s: float
     roofline: Roofline | None
     environment: Environment
+    contention: tuple[str, ...]
 
 
 def breakdown(
@@ -150,16 +158,19 @@ def breakdown(
         raise MeasureError(msg)
     running = session(model.proto, threads=threads)
     feeds = {model.input.name: example_input(model)}
+    run(running, feeds)
+    plain = CallableContender("plain", lambda: run(running, feeds), threads=threads)
     calls_s: list[float] = []
+    seen: list[tuple[str, ...]] = []
 
-    def plain() -> None:
-        for index in range(_PLAIN_RUNS + 1):
-            started_s = time.perf_counter()
-            run(running, feeds)
-            if index:  # the first finds caches full of something else
-                calls_s.append(time.perf_counter() - started_s)
+    def between() -> None:
+        before = read_load(_ROOT)
+        wall_s, cpu_s = plain.call(min_calls=_PLAIN_RUNS + 1, seconds=0.0)
+        seen.append(signs((wall_s, cpu_s), before, read_load(_ROOT), threads=threads))
+        # The first call finds caches full of something else.
+        calls_s.extend((cpu_s if threads == 1 else wall_s)[1:])
 
-    times = operator_times(model, runs=runs, threads=threads, between=plain)
+    times = operator_times(model, runs=runs, threads=threads, between=between)
     total_s = float(np.quantile(calls_s, 0.25))
     costs = {cost.name: cost for cost in node_costs(model)}
     rows = [_row(timed, [costs[n] for n in timed.nodes], total_s, roofline) for timed in times]
@@ -172,7 +183,13 @@ def breakdown(
         unexplained_s=unexplained_s,
         roofline=roofline,
         environment=here,
+        contention=_most_telling(seen),
     )
+
+
+def _most_telling(seen: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The signs of the block in the middle, from blocks without any to those with most."""
+    return sorted(seen, key=len)[len(seen) // 2]
 
 
 def kind_of(nodes: Sequence[NodeCost]) -> str:
