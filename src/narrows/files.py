@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from narrows.errors import StorageError
+
+_TRIAL_BYTES = 1 << 16
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
@@ -19,6 +23,55 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
+    with _temporary(path, content) as temporary:
+        temporary.replace(path)
+
+
+def check_writable(path: str | Path, size_bytes: int = _TRIAL_BYTES) -> None:
+    """Refuse a file that could not be written, before the long work whose result it is to hold.
+
+    Args:
+        path: The file. It is not touched; a trial file beside it is written and removed.
+        size_bytes: About how large it will be.
+
+    Raises:
+        StorageError: The disk is full or the path cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise storage_error(path, OSError(errno.EISDIR, ""))
+    with _temporary(path, bytes(size_bytes)) as temporary:
+        temporary.unlink()
+
+
+@contextmanager
+def folders(*paths: Path) -> Iterator[None]:
+    """Make folders with their parents, to be filled inside this context.
+
+    If that fails, those that were made here and are still empty are removed again.
+
+    Raises:
+        StorageError: One cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for path in paths:
+            made += [place for place in (path, *path.parents) if not place.exists()]
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error(path, error) from error
+        yield
+    except BaseException:
+        for place in sorted(made, key=lambda found: -len(found.parts)):
+            with suppress(OSError):  # never made, or something is in it
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[Path]:
+    """A file with this content beside `path`; gone in the end unless it has been renamed."""
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         try:
@@ -26,7 +79,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            yield temporary
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.config import from_dict, read_json, to_dict, write_atomic, write_json
 from narrows.errors import NarrowsError, PlanError
-from narrows.files import storage_error
+from narrows.files import folders, storage_error
 from narrows.plan.fitted import FittedCut, FittedRate, MapTransform
 from narrows.plan.judge import Answers
 from narrows.plan.points import Payloads, Point
@@ -82,11 +82,10 @@ class PlanFolder:
             if not mark.is_file() or mark.read_text() != digest:
                 shutil.rmtree(self.path / "progress", ignore_errors=True)
                 shutil.rmtree(self.path / "tables", ignore_errors=True)
-            for name in ("progress", "tables", "models"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.path, error) from error
-        write_atomic(mark, digest)
+        with folders(*(self.path / name for name in ("progress", "tables", "models"))):
+            write_atomic(mark, digest)
 
     def close(self) -> None:
         """The plan is whole: drop what is large; points stay, for a plan at other places."""

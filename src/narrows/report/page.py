@@ -17,8 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from narrows.errors import MissingExtra, PlanError
-from narrows.files import write_atomic
-from narrows.report.figures import make_folder
+from narrows.files import folders, write_atomic
 from narrows.report.page_data import page_data
 from narrows.report.scene import Scene
 
@@ -40,8 +39,9 @@ def write_page(scene: Scene, folder: str | Path) -> Path:
         StorageError: It cannot be written.
     """
     page = render_page(scene)
-    path = make_folder(folder) / NAME
-    write_atomic(path, page)
+    path = Path(folder) / NAME
+    with folders(path.parent):
+        write_atomic(path, page)
     return path
 
 
