@@ -56,6 +56,13 @@ def test_most_time_goes_where_most_work_is(times: tuple[OperatorTime, ...]) -> N
     assert owner(times, "Conv_v0").out_bytes == 4 * 128 * 28 * 28
 
 
+def test_weights_packed_while_loading_are_read_all_the_same(
+    times: tuple[OperatorTime, ...],
+) -> None:
+    assert owner(times, "Gemm_v8").in_bytes == 4 * (16 + 16 * 10)
+    assert owner(times, "Conv_v0").in_bytes == 4 * 32 * (28 * 28 + 128 * 9)
+
+
 def test_gelu_in_five_nodes_is_one_kernel() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
         g (float[N, 64] x) => (float[N, 64] y)

@@ -28,7 +28,7 @@ Limit = Literal["arithmetic", "memory"]
 
 _HEADER: Final = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
 _LEAST_RUNS: Final = 5
-_ENOUGH_S: Final = 0.4
+_ENOUGH_S: Final = 0.2
 # Read and written by one copy: what caches of one level after the other hold, then what none does.
 _CACHED_BYTES: Final = (256 << 10, 1 << 20, 4 << 20, 16 << 20)
 _MEMORY_BYTES: Final = (128 << 20, 512 << 20)  # least and most of the last
