@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
-from narrows.errors import MissingExtra
+from narrows.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,14 +48,29 @@ class Family:
     stem: str
     definition: Callable[[float], nn.Module]
 
-    def build(self, *, seed: int = 0) -> nn.Module:
-        """The network with random weights, in training mode.
+    def weights(self, stated: str | Path) -> Path:
+        """The file of trained weights: the one stated, or NAME.safetensors in a folder.
+
+        Raises:
+            InputError: There is no such file.
+        """
+        path = Path(stated)
+        path = path / f"{self.name}.safetensors" if path.is_dir() else path
+        if not path.is_file():
+            msg = f"no weights of {self.name} at {path}: give a .safetensors file or its folder"
+            raise InputError(msg)
+        return path
+
+    def build(self, *, weights: Path | None = None, seed: int = 0) -> nn.Module:
+        """The network in training mode.
 
         Args:
-            seed: Of the weights.
+            weights: A file of them; random ones by default.
+            seed: Of random weights.
 
         Raises:
             MissingExtra: torch, torchvision or timm is not installed.
+            ModelError: The file is damaged, or holds the weights of another network.
         """
         try:
             import timm  # noqa: F401
@@ -63,9 +79,14 @@ class Family:
         except ImportError:
             msg = f"zoo:{self.name}"
             raise MissingExtra(msg, "lab") from None
+        from narrows.train.checkpoint import load_weights
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.definition(self.width).train()
+            network = self.definition(self.width).train()
+        if weights is not None:
+            load_weights(network, weights)
+        return network
 
 
 def _mobilenet_v1(width: float) -> nn.Module:

@@ -2,6 +2,8 @@
 
     flowers.onnx                        a file
     zoo:efficientnet_lite0?size=192     a network of this package with its weights
+    zoo:cifar_vgg16?weights=FILE        a reduced family with weights that `narrows.train` left; a
+                                        folder stands for the file NAME.safetensors in it
     timm:resnet50?pretrained=0          timm's networks, with random weights if asked
     torchvision:mobilenet_v2            torchvision's
     package.module:factory              a function without arguments that gives an nn.Module, an
@@ -25,13 +27,16 @@ from urllib.parse import parse_qsl
 import onnx
 
 from narrows.config import write_atomic
+from narrows.contents import digest
 from narrows.errors import InputError, ModelError
 from narrows.files import storage_error
 from narrows.preprocess import Preprocess, with_size
 from narrows.references import call_reference, is_reference
 from narrows.task import Task, load_task
+from narrows.zoo.cifar import PREPROCESS
 from narrows.zoo.efficientnet_lite import LITES, Lite
 from narrows.zoo.export import export
+from narrows.zoo.families import FAMILIES, SIZE, Family
 from narrows.zoo.libraries import (
     timm_network,
     timm_preprocess,
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 Library = Literal["file", "zoo", "timm", "torchvision", "factory"]
 # Part of every cached name; a change of how models are exported raises it.
 EXPORT_VERSION: Final = 1
+_ZOO: Final = LITES | FAMILIES
 _VERSIONS: Final = ("torch", "torchvision", "timm", "onnxscript")
 
 
@@ -59,6 +65,7 @@ class Source:
         size: Height and width of the input, if not the network's own.
         pretrained: Whether to load trained weights.
         seed: Of random weights.
+        weights: File or folder of a reduced family's weights.
     """
 
     library: Library
@@ -66,6 +73,7 @@ class Source:
     size: int | None = None
     pretrained: bool = True
     seed: int = 0
+    weights: str | None = None
 
 
 def parse(model: str) -> Source:
@@ -83,8 +91,12 @@ def parse(model: str) -> Source:
     bare, _, query = model.partition("?")
     prefix, colon, name = bare.partition(":")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := set(options) - {"size", "pretrained", "seed"}:
-        msg = f"unknown option {min(unknown)!r} in {model!r}: known are size, pretrained, seed"
+    if unknown := set(options) - {"size", "pretrained", "seed", "weights"}:
+        known = "size, pretrained, seed, weights"
+        msg = f"unknown option {min(unknown)!r} in {model!r}: known are {known}"
+        raise InputError(msg)
+    if "weights" in options and prefix != "zoo":
+        msg = f"{model!r}: only networks of the zoo take weights; export yours to ONNX"
         raise InputError(msg)
     libraries = get_args(Library)
     if colon and prefix in libraries[1:4]:
@@ -93,7 +105,7 @@ def parse(model: str) -> Source:
         library, name = "factory", bare
     else:
         msg = (
-            f"no model {model!r}: give a .onnx file, zoo:NAME ({', '.join(LITES)}), timm:NAME, "
+            f"no model {model!r}: give a .onnx file, zoo:NAME ({', '.join(_ZOO)}), timm:NAME, "
             "torchvision:NAME or package.module:factory"
         )
         raise InputError(msg)
@@ -103,6 +115,7 @@ def parse(model: str) -> Source:
         size=_whole(options.get("size"), model),
         pretrained=options.get("pretrained", "1").lower() not in ("0", "false", "no"),
         seed=_whole(options.get("seed"), model) or 0,
+        weights=options.get("weights"),
     )
 
 
@@ -129,6 +142,8 @@ def resolve(
         return path
     if source.library == "factory":
         return _from_factory(source, input_shape)
+    if source.library == "zoo":
+        _member(source)
     cached = cache_folder() / _cached_name(source)
     if not cached.is_file():
         module, shape = _build(source)
@@ -168,7 +183,8 @@ def preset(model: str | Path) -> Preprocess | None:
     """
     source = parse(str(model))
     if source.library == "zoo":
-        return _lite(source).preprocess(source.size)
+        member = _member(source)
+        return PREPROCESS if isinstance(member, Family) else member.preprocess(source.size)
     if source.library == "timm":
         found = timm_preprocess(source.name)
     elif source.library == "torchvision":
@@ -215,13 +231,15 @@ def _whole(text: str | None, model: str) -> int | None:
 
 
 def _cached_name(source: Source) -> str:
-    versions = [EXPORT_VERSION]
+    versions: list[object] = [EXPORT_VERSION]
     for package in _VERSIONS:
         try:
-            versions.append(importlib.metadata.version(package))  # type: ignore[arg-type]
+            versions.append(importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             # Reported when the network is built; a cached export of another version is not it.
             continue
+    if source.weights is not None:
+        versions.append(digest(FAMILIES[source.name].weights(source.weights)).hex())
     key = hashlib.sha256(repr((source, versions)).encode()).hexdigest()[:12]
     return re.sub(r"[^\w.-]", "_", f"{source.library}-{source.name}") + f"-{key}.onnx"
 
@@ -244,15 +262,36 @@ def _from_factory(source: Source, input_shape: tuple[int, ...] | None) -> Path |
 def _build(source: Source) -> tuple[nn.Module, tuple[int, ...]]:
     """The network and the shape of its input."""
     if source.library == "zoo":
-        lite = _lite(source)
-        size = source.size or lite.size
-        return lite.build(), (3, size, size)
+        member = _member(source)
+        if isinstance(member, Family):
+            return _family(member, source), (3, SIZE, SIZE)
+        size = source.size or member.size
+        return member.build(), (3, size, size)
     builder = timm_network if source.library == "timm" else torchvision_network
     return builder(source.name, size=source.size, pretrained=source.pretrained, seed=source.seed)
 
 
-def _lite(source: Source) -> Lite:
-    if source.name not in LITES:
-        msg = f"no network {source.name!r} in the zoo: it has {', '.join(LITES)}"
+def _member(source: Source) -> Lite | Family:
+    if source.name not in _ZOO:
+        msg = f"no network {source.name!r} in the zoo: it has {', '.join(_ZOO)}"
         raise ModelError(msg)
-    return LITES[source.name]
+    member = _ZOO[source.name]
+    if isinstance(member, Lite) and source.weights is not None:
+        msg = f"zoo:{source.name} has weights of its own: leave out weights={source.weights}"
+        raise InputError(msg)
+    if isinstance(member, Family) and source.size not in (None, SIZE):
+        msg = f"zoo:{source.name} takes pictures of {SIZE} × {SIZE}, asked was {source.size}"
+        raise InputError(msg)
+    return member
+
+
+def _family(family: Family, source: Source) -> nn.Module:
+    """A reduced family with the weights stated, or with random ones where these are asked for."""
+    if source.weights is None and source.pretrained:
+        msg = (
+            f"zoo:{family.name} comes without weights: give ?weights=FILE.safetensors "
+            "(benchmarks/train_families.py trains them), or ?pretrained=0 for random ones"
+        )
+        raise ModelError(msg)
+    weights = family.weights(source.weights) if source.weights is not None else None
+    return family.build(weights=weights, seed=source.seed).eval()
