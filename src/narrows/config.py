@@ -266,7 +266,8 @@ def _read_union(options: Sequence[Any], data: Json, where: str) -> Any:
 
 
 def _named(option: Any, data: dict[str, Json]) -> bool:
-    return dataclasses.is_dataclass(option) and data.get("name") == _tag(typing.cast(type, option))
+    tag = _tag(typing.cast(type, option)) if dataclasses.is_dataclass(option) else None
+    return tag is not None and data.get("name") == tag
 
 
 def _read_tuple(hints: Sequence[Any], data: Json, where: str, kind: type = tuple) -> Any:

@@ -27,10 +27,12 @@ COMMANDS: Final = MappingProxyType(
     {
         "demo": "Cut, code, plan, serve and run a real network on photographs, start to end.",
         "plan": "Choose where to cut a model and how to code what crosses, for a device and link.",
+        "quantize": "Write a model in 8-bit integers, or its weights alone, and what that changed.",
         "deploy": "Write the bundle of a plan: what device and cloud each run.",
         "serve": "Run the cloud half of bundles (Open Inference Protocol over gRPC).",
         "run": "Run the device half on files, a folder or a stream, and print the answers.",
         "measure": "Measure a model's latency, size and quality, or profile this machine.",
+        "study": "Measure networks before and after compression, on several runtimes.",
         "inspect": "Show a model's operators and cuts, or what a bundle, plan or profile holds.",
         "report": "Write the page and the figures of one or more plans.",
     }

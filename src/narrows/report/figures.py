@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -82,14 +83,36 @@ def write_figures(
         MissingExtra: matplotlib is not installed.
         StorageError: A file cannot be written.
     """
+    figures = [(name, partial(draw, scene)) for name, draw in _figures()]
+    return draw_files(figures, folder, dark=dark, progress=progress)
+
+
+def draw_files(
+    figures: Sequence[tuple[str, Callable[[Theme], Figure | None]]],
+    folder: str | Path,
+    *,
+    dark: bool,
+    progress: Callable[[int, int], None],
+) -> tuple[Path, ...]:
+    """Draw figures as PNG and SVG files; see `write_figures`.
+
+    Args:
+        figures: Name of the file → what draws it, None where there are no data for it.
+        folder: Where the files go; made if it is not there.
+        dark: Light ink on a dark ground.
+        progress: Told figures done and figures in all.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        StorageError: A file cannot be written.
+    """
     _need_matplotlib()
     folder = make_folder(folder)
     theme, written = (DARK if dark else LIGHT), []
-    figures = _figures()
     for done, (name, draw) in enumerate(figures):
         progress(done, len(figures))
         with drawing(theme):
-            figure = draw(scene, theme)
+            figure = draw(theme)
             if figure is None:
                 continue
             for kind in ("png", "svg"):
@@ -206,8 +229,12 @@ def canvas(
 
 def heading(figure: Figure, title: str, scene: Scene, theme: Theme, note: str = "") -> None:
     """Above everything: the title and, in small, what the numbers stand on and how to read it."""
+    title_above(figure, title, [short(scene.scope, 150), *([note] if note else [])], theme)
+
+
+def title_above(figure: Figure, title: str, lines: Sequence[str], theme: Theme) -> None:
+    """A title above everything, and lines in small between it and the axes."""
     inch = 1 / figure.get_size_inches()[1]
-    lines = [short(scene.scope, 150), *([note] if note else [])]
     for index, line in enumerate(reversed(lines)):
         place = 1 + inch * (0.1 + 0.17 * index)
         figure.text(0.01, place, line, fontsize=8, color=theme.soft, va="bottom")

@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from narrows.config import from_dict, read_json, to_dict
 from narrows.errors import InputError
 from narrows.report.scene import clean
 from narrows.study.cells import Cell, cells
 from narrows.study.claims import Claim, claims
-from narrows.study.journal import Journal
+from narrows.study.journal import SETTINGS, Journal
 from narrows.study.record import FailedRecord, MeasuredRecord, Record
 from narrows.study.settings import ORIGINAL, TORCH, StudySettings
-
-SETTINGS: Final = "study.json"
 
 
 @final
@@ -50,9 +48,7 @@ class StudyScene:
     missing: int
     claims: tuple[Claim, ...]
 
-    def get(
-        self, network: str, variant: str, runtime: str, threads: int
-    ) -> MeasuredRecord | None:
+    def get(self, network: str, variant: str, runtime: str, threads: int) -> MeasuredRecord | None:
         """The record of a cell, or None."""
         wanted = Cell(network=network, variant=variant, runtime=runtime, threads=threads)
         return next((record for record in self.records if record.cell == wanted), None)

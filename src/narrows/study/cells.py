@@ -39,7 +39,15 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "litert": ("ai-edge-litert",),
     TORCH: ("torch",),
 }
-_SCHEDULE: Final = ("target", "rounds", "round_s", "min_calls", "session_s", "limit_s")
+_SCHEDULE: Final = (
+    "target",
+    "rounds",
+    "round_s",
+    "min_calls",
+    "session_s",
+    "limit_s",
+    "respawns",
+)
 
 
 @final
@@ -112,7 +120,7 @@ def keys(settings: StudySettings, network: NetworkSettings, cell: Cell) -> Keys:
         "names": [cell.network, cell.variant, cell.runtime],
         "versions": _versions(cell.runtime),
         "judged": [_task_identity(network.task), settings.set, settings.samples],
-        "parts": [settings.cold_start, settings.operators],
+        "operators": settings.operators,
         "machine": environment(threads=1).key,
     }
     schedule = {name: getattr(settings, name) for name in _SCHEDULE}
@@ -120,7 +128,7 @@ def keys(settings: StudySettings, network: NetworkSettings, cell: Cell) -> Keys:
         **facts,
         "schedule": schedule,
         "batch": network.batch,
-        "energy": settings.energy,
+        "energy": [settings.energy, settings.energy_s],
         "environment": environment(threads=cell.threads).key,
     }
     return Keys(whole=_digest(whole), facts=_digest(facts), variant=made)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from narrows.measure.energy import EnergyRecord
+from narrows.measure.intervals import Estimate
 from narrows.study.cells import Cell
-from narrows.study.record import Interval, MeasuredRecord
+from narrows.study.record import MeasuredRecord
 from narrows.study.settings import ORIGINAL
 
 PAPER_SIZE_RATIO: Final = 0.25
@@ -42,10 +43,10 @@ class Claim:
     runtime: str
     threads: int
     networks: int
-    size: Interval
-    time: Interval
-    energy: Interval | None
-    drop: Interval | None
+    size: Estimate
+    time: Estimate
+    energy: Estimate | None
+    drop: Estimate | None
     faster: tuple[str, ...]
     slower: tuple[str, ...]
     undecided: tuple[str, ...]
@@ -56,15 +57,15 @@ class Claim:
         """The claim in words.
 
         Example:
-            >>> half, same = (Interval(value=v, low=v, high=v) for v in (0.5, 1.0))
+            >>> half, same = (Estimate(value=v, low=v, high=v) for v in (0.5, 1.0))
             >>> claim = Claim(
             ...     variant="int8", runtime="onnxruntime", threads=1, networks=2, size=half,
             ...     time=same, energy=None, drop=None, faster=("a",), slower=(), undecided=("b",),
             ...     smaller_and_slower=(),
             ... )
             >>> claim.sentence
-            'int8 on onnxruntime, 1 thread: size -50.0 %, time × 1.00 (1.00 to 1.00 over 2 networks):
-            slower on 0, faster on 1, not told apart on 1.'
+            'int8 on onnxruntime, 1 thread: size -50.0 %, time × 1.00 (1.00 to 1.00 over
+            2 networks): slower on 0, faster on 1, not told apart on 1.'
         """
         many = "thread" if self.threads == 1 else "threads"
         networks = "network" if self.networks == 1 else "networks"
@@ -84,9 +85,7 @@ def claims(records: Sequence[MeasuredRecord]) -> tuple[Claim, ...]:
     for record in records:
         cell = record.cell
         base = by_cell.get(
-            Cell(
-                network=cell.network, variant=ORIGINAL, runtime=cell.runtime, threads=cell.threads
-            )
+            Cell(network=cell.network, variant=ORIGINAL, runtime=cell.runtime, threads=cell.threads)
         )
         if base is not None and record.ratio is not None:
             groups.setdefault((cell.variant, cell.runtime, cell.threads), []).append((record, base))
@@ -121,7 +120,7 @@ def _claim(
         size=_spread(sizes),
         time=_spread(times),
         energy=_spread(energies) if len(energies) == len(pairs) else None,
-        drop=Interval(value=sum(drops) / len(drops), low=min(drops), high=max(drops))
+        drop=Estimate(value=sum(drops) / len(drops), low=min(drops), high=max(drops))
         if drops
         else None,
         faster=tuple(verdicts["faster"]),
@@ -131,7 +130,7 @@ def _claim(
     )
 
 
-def time_ratio(record: MeasuredRecord) -> Interval:
+def time_ratio(record: MeasuredRecord) -> Estimate:
     """Time over the original's: wall time, or CPU time where other load held the processor.
 
     The caller has checked that there is a ratio.
@@ -174,6 +173,6 @@ def _short(claim: Claim) -> str:
     )
 
 
-def _spread(values: Sequence[float]) -> Interval:
+def _spread(values: Sequence[float]) -> Estimate:
     mean = math.exp(sum(map(math.log, values)) / len(values))
-    return Interval(value=mean, low=min(values), high=max(values))
+    return Estimate(value=mean, low=min(values), high=max(values))

@@ -22,6 +22,7 @@ from narrows.files import storage_error
 from narrows.study.record import FORMAT, FailedRecord, MeasuredRecord, Record
 
 RECORDS: Final = "records.jsonl"
+SETTINGS: Final = "study.json"
 _LOCK: Final = ".lock"
 
 
@@ -68,9 +69,7 @@ class Journal:
         Raises:
             StorageError: It could not be written; records before it are untouched.
         """
-        line = json.dumps(
-            {"format": FORMAT} | to_dict(record), ensure_ascii=False, allow_nan=False
-        )
+        line = json.dumps({"format": FORMAT} | to_dict(record), ensure_ascii=False, allow_nan=False)
         content = line.encode() + b"\n"
         try:
             with self.path.open("ab") as file:
@@ -118,9 +117,10 @@ class Journal:
         if found != FORMAT:
             msg = f"{where} has format {found}, expected {FORMAT}: study into another folder"
             raise ConfigError(msg)
-        kind = FailedRecord if data.get("name") == FailedRecord.name else MeasuredRecord
         try:
-            return from_dict(kind, data)
+            if data.get("name") == FailedRecord.name:
+                return from_dict(FailedRecord, data)
+            return from_dict(MeasuredRecord, data)
         except ConfigError as error:
             msg = f"{where}: {error}"
             raise ConfigError(msg) from None

@@ -123,9 +123,7 @@ def _samples(network: Network) -> Iterator[NDArray[Any]]:
             batch = random.standard_normal((size, *given.shape), dtype=np.float32)
         else:
             batch = task.inputs(task.fit, start, start + size)[0]
-        yield np.ascontiguousarray(
-            np.moveaxis(batch, 0, given.batch_axis or 0).astype(given.dtype)
-        )
+        yield np.ascontiguousarray(np.moveaxis(batch, 0, given.batch_axis or 0).astype(given.dtype))
 
 
 def _kept(settings: NetworkSettings, variant: VariantSettings, folder: Path) -> Path:

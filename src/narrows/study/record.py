@@ -7,31 +7,17 @@ from typing import ClassVar, Final, final
 
 from narrows.errors import ConfigError
 from narrows.measure.breakdown import TypeRow
+from narrows.measure.class_averages import Averages
 from narrows.measure.energy import EnergyRecord, NoEnergy
 from narrows.measure.execution import Execution
-from narrows.measure.memory import ColdStart
-from narrows.measure.quality import QualityRecord
+from narrows.measure.intervals import Estimate
 from narrows.measure.record import Measurement
 from narrows.measure.size import ModelSize
+from narrows.measure.workers import Greeting
 from narrows.study.cells import Cell
 
 FORMAT: Final = 1
 VERDICTS: Final = ("faster", "slower", "not told apart")
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A value with its 95 % interval.
-
-    Args:
-        value: The estimate.
-        low, high: Ends of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @final
@@ -45,8 +31,8 @@ class Ratio:
         verdict: "faster", "slower" or "not told apart".
     """
 
-    wall: Interval
-    cpu: Interval
+    wall: Estimate
+    cpu: Estimate
     verdict: str
 
     def __post_init__(self) -> None:
@@ -59,23 +45,32 @@ class Ratio:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How good the answers were.
+    """How good the answers were; without classes only agreement and the task's own metric.
 
     Args:
-        set: Which of the task's sets.
-        quality: Accuracy, precision, recall, F1, and agreement with the original on ONNX Runtime.
-        accuracy: With its interval; None where labels are not classes.
+        set: Which of the task's sets,
+        n: and how many samples of it.
+        accuracy: Share of right answers; None where labels are not classes.
+        top5: Share whose label is among the five highest outputs; None below five classes.
+        averages: Macro means of precision, recall and F1; None where labels are not classes.
         ece: Expected calibration error; None where labels are not classes.
-        drop: Accuracy lost against the original, as pairs; None for the original itself.
-        metric: Name of the task's metric.
+        agreement: Share with the answer of the original on the first runtime; None for that one.
+        drop: Accuracy (or the task's metric) lost against the original on the same runtime, as
+            pairs; None for the original.
+        metric: Name of the task's metric,
+        metric_value: and its value.
     """
 
     set: str
-    quality: QualityRecord
-    accuracy: Interval | None
-    ece: float | None
-    drop: Interval | None
+    n: int
+    accuracy: Estimate | None
+    top5: Estimate | None
+    averages: Averages | None
+    ece: Estimate | None
+    agreement: float | None
+    drop: Estimate | None
     metric: str
+    metric_value: float | None
 
 
 @final
@@ -84,14 +79,12 @@ class Operators:
     """Where the time goes, by type of operator, from the runtime's own profiler.
 
     Args:
-        by_type: Time and MACs of each type.
-        total_s: Time of a whole inference under the profiler.
-        unexplained_s: What the types leave of it.
+        by_type: Time and MACs of each type, and last what is in none of them.
+        total_s: Time of a whole inference.
     """
 
     by_type: tuple[TypeRow, ...]
     total_s: float
-    unexplained_s: float
 
 
 @final
@@ -104,7 +97,7 @@ class Facts:
         macs: Multiply-accumulates of one sample.
         precision: What the runtime really computes in, e.g. "f32", "i8", "bf16".
         execution: What of the network runs in int8, or was removed; None where it is not known.
-        cold: Load time and peak memory in a fresh process; None where it was not measured.
+        cold: Load time, first inference and peak memory of one fresh process.
         operators: None where the runtime has no profiler here, or it was not asked for.
         score: None where nothing was judged;
         no_score: then this says why.
@@ -116,7 +109,7 @@ class Facts:
     macs: int
     precision: str
     execution: Execution | None
-    cold: ColdStart | None
+    cold: Greeting
     operators: Operators | None
     score: Score | None
     no_score: str

@@ -98,8 +98,9 @@ class StudySettings:
         min_calls: and has at least so many calls.
         session_s: A session lasts at least so long; its rounds are spread over it.
         limit_s: After so long a session stops, whatever its intervals are.
+        respawns: How often the processes of a session are started afresh, at least.
         energy: "auto" uses a sensor where there is one, "off" never.
-        cold_start: Measure load time and peak memory in fresh processes.
+        energy_s: Length of the load and idle windows of a measurement of energy.
         operators: Break time down by operator.
     """
 
@@ -110,14 +111,15 @@ class StudySettings:
     baseline: str | None = None
     set: str = "report"
     samples: int | None = None
-    target: float = 0.02
+    target: float | None = 0.02
     rounds: int = 10
     round_s: float = 0.2
     min_calls: int = 2
     session_s: float = 5.0
     limit_s: float = 90.0
+    respawns: int = 1
     energy: str = "auto"
-    cold_start: bool = True
+    energy_s: float = 10.0
     operators: bool = True
 
     def __post_init__(self) -> None:
@@ -185,13 +187,12 @@ def _settings(table: Mapping[str, Any], folder: Path) -> StudySettings:
         _network(dict(_table(entry, "[[network]]")), usual, calibration, folder) for entry in listed
     ]
     return from_dict(
-        StudySettings, {"name": folder.name, **_defaults(StudySettings), **study} | {"networks": networks}
+        StudySettings,
+        {"name": folder.name, **_defaults(StudySettings), **study} | {"networks": networks},
     )
 
 
-def _network(
-    entry: dict[str, Any], usual: Any, calibration: Any, folder: Path
-) -> dict[str, Any]:
+def _network(entry: dict[str, Any], usual: Any, calibration: Any, folder: Path) -> dict[str, Any]:
     own = [field.name for field in dataclasses.fields(NetworkSettings)]
     where = f"[[network]] {entry.get('name', '')}".strip()
     check_known(entry, (*own, "variant"), where)

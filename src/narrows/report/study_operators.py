@@ -1,0 +1,62 @@
+"""Figure: share of the time by type of operator, for each network and variant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from narrows.report.figures import Theme, canvas, key_below, short, title_above
+from narrows.report.study_colours import operator_colours, operator_shares, runtime_title
+from narrows.report.study_figures import tint
+from narrows.report.study_scene import StudyScene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS: Final = 3
+_LEAST_WRITTEN: Final = 0.09
+
+
+def draw_operators(scene: StudyScene, theme: Theme) -> Figure | None:
+    """Stacked bars, a network's variants together; long studies in several columns."""
+    from matplotlib.patches import Patch
+
+    shares = operator_shares(scene)
+    if not shares:
+        return None
+    networks = list(dict.fromkeys(network for network, _, _ in shares))
+    columns = min(_COLUMNS, max(1, len(networks) // 4))
+    per_column = -(-len(networks) // columns)
+    parts = [networks[i * per_column : (i + 1) * per_column] for i in range(columns)]
+    rows = [[place for place in shares if place[0] in part] for part in parts]
+    height = 1.1 + 0.2 * max(
+        len(places) + 0.7 * len(part) for places, part in zip(rows, parts, strict=True)
+    )
+    figure, grid = canvas(1.0 + 4.4 * columns, height, 1, columns)
+    colours = operator_colours(list(next(iter(shares.values()))))
+    for axes, places in zip(grid.flat, rows, strict=True):
+        spots, spot = [], 0.0
+        for index, place in enumerate(places):
+            spot += 1.0 + 0.7 * (index > 0 and place[0] != places[index - 1][0])
+            spots.append(spot)
+        starts = [0.0] * len(places)
+        for kind, pair in colours.items():
+            widths = [100 * shares[place][kind] for place in places]
+            axes.barh(spots, widths, 0.8, left=starts, color=tint(pair, theme))
+            starts = [a + b for a, b in zip(starts, widths, strict=True)]
+        firsts = [i == 0 or places[i - 1][0] != place[0] for i, place in enumerate(places)]
+        names = [
+            f"{short(network, 22)} · {variant}" if is_first else variant
+            for (network, variant, _), is_first in zip(places, firsts, strict=True)
+        ]
+        axes.set_yticks(spots, names, fontsize=7.5)
+        axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
+        axes.set_ylim(max(spots, default=1) + 0.6, 0.4)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of the time")
+        axes.grid(visible=False, axis="y")
+    runtimes = dict.fromkeys(runtime_title(runtime) for _, _, runtime in shares)
+    title = f"Where the time goes, {', '.join(runtimes)}, {scene.threads[0]} thread(s)"
+    title_above(figure, title, [scene.scope], theme)
+    handles = [Patch(color=tint(pair, theme), label=kind) for kind, pair in colours.items()]
+    key_below(figure, handles, min(len(handles), 2 + 2 * columns))
+    return figure
