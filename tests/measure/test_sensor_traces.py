@@ -306,18 +306,18 @@ def test_a_power_that_stays_the_same_is_an_update_all_the_same() -> None:
 def test_updates_nobody_read_are_not_made_up() -> None:
     kept_s, _ = polls([5.0, 5.0, 7.0], [0.0, 0.25, 9.0])
     assert kept_s == [0.0, 9.0]
-    kept_s, _ = polls([5.0, 5.0, 5.0], [0.0, 0.25, 9.0])
-    assert kept_s == [0.0, 1.0]
+    kept_s, _ = polls([5.0] * 5, [0.0, 0.25, 9.0, 9.25, 9.5])
+    assert kept_s == [0.0, 8.0, 9.0]
 
 
 def test_a_poller_that_was_held_up_goes_on_from_there() -> None:
     now_ns = 0
     poller = Poller(Steps([1.0] * 3), lambda: now_ns, 1.0)
-    assert poller.poll() == pytest.approx(0.25)
+    assert poller.poll() == pytest.approx(0.5)
     now_ns = 10**9
     assert poller.poll() == 0.0
     now_ns += 10**6
-    assert poller.poll() == pytest.approx(0.249)
+    assert poller.poll() == pytest.approx(0.499)
 
 
 def test_the_period_is_found_though_updates_are_missed() -> None:

@@ -1,11 +1,11 @@
 """Poller: reads a sensor often enough to see each of its updates, and keeps what is new.
 
-    poll:    |  |  |  |  |  |  |  |  |  |      four times in each update period
-    value:   a  a  a  b  b  b  b  b  b  c
-    kept:             b           b'     c     b' : an update that brought the same watts again
+    poll:    |  |  |  |  |  |  |  |      twice in each update period
+    value:   a  a  b  b  b  b  b  c
+    kept:    a     b     b'       c      b' : an update that brought the same watts again
 
-A power sensor whose value stays the same is taken to have updated after one and a half periods. A
-counter that stays the same has not updated: nothing is kept.
+A power sensor whose value stays the same is taken to have updated when a period and a quarter has
+passed, if it was read meanwhile. A counter that stays the same has not updated: nothing is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from narrows.errors import MeasureError
 from narrows.measure.sensors.base import PolledSensor
 from narrows.measure.sensors.trace import Trace, counter_trace, power_trace
 
-_POLLS_PER_UPDATE = 4
+_POLLS_PER_UPDATE = 2
 _QUICK_POLL_S = 250e-6
 _ENOUGH_CHANGES = 200
 _SEARCH_S = 5.0
@@ -63,8 +63,9 @@ class Poller:
         now_s = (before_ns + after_ns) / 2e9
         if values != self._last:
             self._keep(now_s, values)
-        elif self._power and now_s - self._times_s[-1] >= 1.5 * self.update_s:
-            self._keep(self._times_s[-1] + self.update_s, values)
+        elif self._power and now_s - self._times_s[-1] >= 1.25 * self.update_s:
+            # after a pause in the readings one update is known of, not all that there were
+            self._keep(max(self._times_s[-1], now_s - 2 * self.update_s) + self.update_s, values)
         poll_s = self.update_s / _POLLS_PER_UPDATE
         self._due_s += poll_s
         wait_s = self._due_s - after_ns / 1e9

@@ -1,0 +1,301 @@
+"""How near the measured energy is to the true one: a fake machine at 1 kHz, and replayed traces.
+
+    python benchmarks/energy_accuracy.py [--cycles 6] [--load 10] [--idle 5] [--out FILE.json]
+
+A process of its own rewrites a tree of sysfs every millisecond: a processor's counter that wraps,
+and a board's power monitor. Its power is idle power that drifts, and bursts of three
+milliseconds or more while a load is on; it integrates what it shows, so the truth is known. The energy is measured as on
+a real board, by the polling process, in real time. Then traces with known bursts are replayed by a
+clock that jumps. Last, the time of a small computation with and without the polling process beside
+it. About six minutes; run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from narrows.measure.contender import (
+    CallableContender,
+    CallTimes,
+    Clock,
+    Contender,
+    SystemClock,
+)
+from narrows.measure.energy import EnergyRecord, measure_energy
+from narrows.measure.environment import environment
+from narrows.measure.record import Measurement
+from narrows.measure.sensors import Replay, find_sensors
+from narrows.measure.sensors.meter_table import write_meter_table
+from narrows.measure.sensors.trace import Trace
+
+TICK_NS = 1_000_000
+RANGE_UJ = 30_000_000
+STATE = struct.Struct("<ddqd")  # load on, dynamic joules, ticks, seconds since the first
+
+
+def main() -> None:
+    options = _options()
+    found: dict[str, Any] = {"environment": environment().key, "cycles": options.cycles}
+    with _scratch() as folder:
+        machine = FakeMachine(Path(folder))
+        try:
+            for title in ("powercap", "hwmon:ina3221"):
+                found[title] = _real_time(machine, title, options)
+                _print(title, found[title])
+            found["overhead"] = _overhead(machine)
+            _print("beside a computation", found["overhead"])
+        finally:
+            machine.close()
+        found["replay"] = _replayed(Path(folder), options.replays)
+        _print("replayed traces", found["replay"])
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=6)
+    parser.add_argument("--load", type=float, default=10.0, help="seconds")
+    parser.add_argument("--idle", type=float, default=5.0, help="seconds")
+    parser.add_argument("--replays", type=int, default=50)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder in memory where there is one: sysfs is not on a disk either."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    return tempfile.TemporaryDirectory(prefix="narrows-energy-", dir=place)
+
+
+class FakeMachine(Contender):
+    """The tree, the process that keeps it up to date, and the load that it is put under."""
+
+    name = "fake machine"
+    threads = 2
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        zone = root / "sys/class/powercap/intel-rapl:0"
+        chip = root / "sys/class/hwmon/hwmon0"
+        constant = {
+            zone / "name": "package-0",
+            zone / "max_energy_range_uj": str(RANGE_UJ),
+            zone / "energy_uj": "0",
+            chip / "name": "ina3221",
+            chip / "in1_label": "VDD_IN",
+            chip / "in1_input": "5000",
+            chip / "curr1_input": "400",
+            chip / "update_interval": "1",
+        }
+        for path, text in constant.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n")
+        (root / "state").write_bytes(bytes(STATE.size))
+        self._file = (root / "state").open("r+b")
+        self._state = mmap.mmap(self._file.fileno(), STATE.size)
+        self._process = subprocess.Popen([sys.executable, __file__, "--keep", str(root)])
+        self.true_j: list[float] = []
+
+    def call(self, *, min_calls: int, seconds: float) -> CallTimes:
+        """Put the load on; one inference is ten milliseconds."""
+        before_j = self.now()[1]
+        struct.pack_into("<d", self._state, 0, 1.0)
+        wall_s: list[float] = []
+        started_s = time.perf_counter()
+        while len(wall_s) < min_calls or time.perf_counter() - started_s < seconds:
+            before_s = time.perf_counter()
+            time.sleep(0.01)
+            wall_s.append(time.perf_counter() - before_s)
+        struct.pack_into("<d", self._state, 0, 0.0)
+        time.sleep(0.05)  # its last tick may still be under way
+        self.true_j.append((self.now()[1] - before_j) / len(wall_s))
+        return tuple(wall_s), tuple(wall_s)
+
+    def now(self) -> tuple[float, float, int, float]:
+        """Load, true dynamic joules, ticks and seconds so far."""
+        load, dynamic_j, ticks, passed_s = STATE.unpack(self._state[:])
+        return load, dynamic_j, ticks, passed_s
+
+    def respawn(self) -> None:
+        """It goes on."""
+
+    def close(self) -> None:
+        """End its process."""
+        self._process.terminate()
+        self._process.wait()
+        self._state.close()
+        self._file.close()
+
+
+def keep(root: Path) -> None:
+    """What its process does until it is ended."""
+    # without a period, lest they keep step with whatever else the machine does in turn
+    bursts = (np.random.default_rng(0).random(4096) < 0.7).tolist()
+    counter = root / "sys/class/powercap/intel-rapl:0/energy_uj"
+    current = root / "sys/class/hwmon/hwmon0/curr1_input"
+    with (root / "state").open("r+b") as file, mmap.mmap(file.fileno(), STATE.size) as state:
+        first_ns = last_ns = time.perf_counter_ns()
+        due_ns, total_j, dynamic_j, ticks = first_ns, 0.0, 0.0, 0
+        while True:
+            due_ns = max(due_ns + TICK_NS, time.perf_counter_ns() - TICK_NS)
+            time.sleep(max(0, due_ns - time.perf_counter_ns()) / 1e9)
+            now_ns = time.perf_counter_ns()
+            passed_s, gap_s = (now_ns - first_ns) / 1e9, (now_ns - last_ns) / 1e9
+            last_ns = now_ns
+            loaded = struct.unpack_from("<d", state, 0)[0] > 0
+            burst = bursts[ticks // 3 % len(bursts)]
+            extra_w = (10.0 if burst else 1.0) if loaded else 0.0
+            power_w = 2.0 + 0.3 * math.sin(passed_s / 60) + extra_w
+            # what is shown is in whole microjoules and milliamperes; the truth is not
+            dynamic_j += extra_w * gap_s
+            total_j += power_w * gap_s
+            ticks += 1
+            _replace(counter, str(round(total_j * 1e6) % RANGE_UJ))
+            _replace(current, str(round(power_w / 5 * 1000)))
+            struct.pack_into("<dqd", state, 8, dynamic_j, ticks, passed_s)
+
+
+def _replace(path: Path, text: str) -> None:
+    """A reader sees the old number or the new one, as in sysfs."""
+    new = path.with_name(f".{path.name}")
+    file = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.write(file, text.encode())
+    os.close(file)
+    new.rename(path)
+
+
+def _real_time(machine: FakeMachine, title: str, options: argparse.Namespace) -> dict[str, Any]:
+    machine.true_j.clear()
+    sensor = find_sensors(machine.root).pick(title)
+    _, _, ticks, passed_s = machine.now()
+    record = measure_energy(
+        machine,
+        sensor,
+        cycles=options.cycles,
+        load_s=options.load,
+        idle_s=options.idle,
+        progress=lambda done, of: print(f"  {title}: cycle {done} of {of}", flush=True),
+    )
+    assert isinstance(record, EnergyRecord)
+    _, _, ticks_after, passed_after_s = machine.now()
+    rate_hz = (ticks_after - ticks) / (passed_after_s - passed_s)
+    true_j = machine.true_j[1:]  # the first call warms up
+    errors = [got / true - 1 for got, true in zip(record.dynamic_j.samples, true_j, strict=True)]
+    return {
+        "dynamic_error": record.dynamic_j.median / float(np.median(true_j)) - 1,
+        "worst_cycle_error": max(errors, key=abs),
+        "updates_seen_share": record.updates_seen
+        / (record.updates_expected * record.update_s * rate_hz),
+        "machine_rate_hz": rate_hz,
+        "found_update_s": record.update_s,
+        "sampler_cpu_share": record.sampler_cpu_share,
+        "dynamic_j": record.dynamic_j.median,
+        "dynamic_interval_j": record.dynamic_j.interval,
+        "true_dynamic_j": float(np.median(true_j)),
+        "warnings": record.warnings,
+    }
+
+
+@dataclass(slots=True)
+class JumpingClock(Clock):
+    """Time that passes at once."""
+
+    now_ns: int = 0
+
+    def wall_ns(self) -> int:
+        """Nanoseconds so far."""
+        return self.now_ns
+
+    def cpu_ns(self) -> int:
+        """The same."""
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        """Jump."""
+        self.now_ns += round(seconds * 1e9)
+
+
+def _replayed(folder: Path, count: int) -> dict[str, Any]:
+    """Energy of traces whose bursts are known in closed form, at about 1 kHz, unevenly."""
+    errors = []
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        high_w, idle_w, duty = random.uniform(0.5, 20), random.uniform(0.5, 10), random.uniform()
+        duty = max(0.1, duty)
+        clock = JumpingClock()
+        work = CallableContender("work", lambda clock=clock: clock.sleep(0.01), 2, clock)
+        # where measure_energy puts them: margin, then idle, margin, load, margin, idle each time
+        starts = [0.5 + 1.5 + i * 5.0 for i in range(5)]
+        gaps_s = random.uniform(0.5e-3, 1.5e-3, 27_000)
+        times_s = np.concatenate([[0.0], np.cumsum(gaps_s)])
+        energy_j = idle_w * times_s
+        for start_s in starts:
+            whole, rest_s = np.divmod(np.clip(times_s - start_s, 0, 2.0), 0.01)
+            energy_j += high_w * (whole * 0.01 * duty + np.minimum(rest_s, 0.01 * duty))
+        trace = Trace(
+            times_s=tuple(times_s.tolist()),
+            energy_j=tuple(energy_j.tolist()),
+            update_s=1e-3,
+            change_s=1e-3,
+        )
+        path = folder / "trace.csv"
+        write_meter_table(path, trace)
+        record = measure_energy(
+            work, Replay(path=path), cycles=5, load_s=2.0, idle_s=1.0, clock=clock
+        )
+        assert isinstance(record, EnergyRecord)
+        errors.append(record.dynamic_j.median / (high_w * duty * 0.01) - 1)
+    return {"traces": count, "worst_error": max(errors, key=abs)}
+
+
+def _overhead(machine: FakeMachine) -> dict[str, Any]:
+    """Time of a computation with the polling process over that without, in turn."""
+    matrix = np.ones((128, 128), np.float32)
+    work = CallableContender("work", lambda: matrix @ matrix @ matrix @ matrix)
+    sensor = find_sensors(machine.root).pick("powercap")
+    work.call(min_calls=1, seconds=1.0)
+    ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
+    for _ in range(10):
+        plain = [float(np.median(times)) for times in work.call(min_calls=1, seconds=0.5)]
+        recording = sensor.record(SystemClock())  # type: ignore[union-attr]
+        beside = [float(np.median(times)) for times in work.call(min_calls=1, seconds=0.5)]
+        recording.stop()
+        for name, a, b in zip(ratios, beside, plain, strict=True):
+            ratios[name].append(a / b)
+    found: dict[str, Any] = {}
+    for name, values in ratios.items():
+        ratio = Measurement(name=name, unit="1", samples=tuple(values), environment=environment())
+        found[f"{name}_ratio"] = ratio.median
+        found[f"{name}_interval"] = ratio.interval
+    return found
+
+
+def _print(title: str, found: dict[str, Any]) -> None:
+    print(title)
+    for name, value in found.items():
+        shown = f"{value:+.3%}" if name.endswith("error") else value
+        shown = f"{value:.1%}" if name.endswith("share") else shown
+        print(f"  {name:22} {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--keep"]:
+        keep(Path(sys.argv[2]))
+    else:
+        main()
