@@ -12,9 +12,11 @@ from narrows.errors import MeasureError
 from narrows.graph.cost import total_macs
 from narrows.graph.load import Model, load
 from narrows.graph.quantize import quantize_static
-from narrows.measure.breakdown import LAYOUT, QUANTIZE, UNEXPLAINED, Breakdown, breakdown
+from narrows.graph.quantize_weights import quantize_weights
+from narrows.measure.breakdown import UNEXPLAINED, Breakdown, breakdown
 from narrows.measure.environment import environment
 from narrows.measure.graph_builder import Builder
+from narrows.measure.layers import LAYOUT, QUANTIZE
 from narrows.measure.roofline import Roofline, machine_roofline
 
 
@@ -102,6 +104,24 @@ def test_quantized_kernels_are_told_in_float_layers(both: tuple[Breakdown, Break
     ]
     assert {QUANTIZE, LAYOUT} & {row.kind for row in int8.rows}
     assert not any(row.int8 for row in floating.rows)
+
+
+def test_what_only_dequantizes_is_told_by_the_layer_it_does_so_for(floating: Model) -> None:
+    found = breakdown(load(quantize_weights(floating.proto)), runs=1)
+    pairs = [row for row in found.rows if row.kind == QUANTIZE]
+    convolutions = [row.layers[0] for row in found.rows if row.kind.endswith(" Conv")]
+    assert pairs
+    assert {row.layers[0] for row in pairs} <= {*convolutions, "Gemm_v10"}
+    assert {len(row.layers) for row in pairs} == {1}
+    assert sum(row.macs for row in found.rows) == total_macs(floating)
+
+
+def test_a_pair_before_the_output_is_told_by_the_layer_that_makes_it(
+    both: tuple[Breakdown, Breakdown],
+) -> None:
+    first, *_, last = [row for row in both[1].rows if row.kind == QUANTIZE]
+    assert first.layers == ("Conv_v0",)
+    assert last.layers == ("Gemm_v10",)
 
 
 def test_bytes_are_of_the_types_that_are_moved(both: tuple[Breakdown, Breakdown]) -> None:

@@ -24,16 +24,14 @@ from narrows.graph.ort import run
 from narrows.measure.contender import CallableContender
 from narrows.measure.contention import read_load, signs
 from narrows.measure.environment import Environment, environment
+from narrows.measure.layers import kind_of, layers_of
 from narrows.measure.operators import INT8_KERNELS, OperatorTime, example_input, operator_times
 from narrows.measure.roofline import Limit, Roofline
 
 UNEXPLAINED: Final = "unexplained"
-LAYOUT: Final = "change of layout"
-QUANTIZE: Final = "quantize, dequantize"
 
 _PLAIN_RUNS: Final = 5  # between as many profiled ones
 _ROOT: Final = Path("/")
-_PAIR: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 @final
@@ -44,7 +42,8 @@ class OperatorRow:
     Args:
         kind: Type of the operator, convolutions told apart: see `kind_of`.
         kernel: The runtime's name for it; "" in the row of what is unexplained.
-        layers: Nodes of the model, those that quantize or dequantize left out.
+        layers: Nodes of the model, those that quantize or dequantize left out; of a kernel that
+            does nothing else the layer that it does so for.
         int8: Whether it multiplies in 8-bit integers.
         time_s: Lower quartile over the runs.
         share: Of the whole.
@@ -173,7 +172,10 @@ def breakdown(
     times = operator_times(model, runs=runs, threads=threads, between=between)
     total_s = float(np.quantile(calls_s, 0.25))
     costs = {cost.name: cost for cost in node_costs(model)}
-    rows = [_row(timed, [costs[n] for n in timed.nodes], total_s, roofline) for timed in times]
+    rows = []
+    for timed in times:
+        nodes, layers = [costs[name] for name in timed.nodes], layers_of(model, timed.nodes)
+        rows.append(_row(timed, nodes, layers, total_s, roofline))
     unexplained_s = total_s - sum(row.time_s for row in rows)
     rows.append(_unexplained(unexplained_s, total_s))
     return Breakdown(
@@ -192,28 +194,12 @@ def _most_telling(seen: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return sorted(seen, key=len)[len(seen) // 2]
 
 
-def kind_of(nodes: Sequence[NodeCost]) -> str:
-    """The type of a kernel by the nodes whose work it does: that of the one with most MACs.
-
-    Convolutions are "depthwise Conv" (one input channel a group), "pointwise Conv" (1 × 1),
-    "grouped Conv" or "dense Conv".
-    """
-    if not nodes:
-        return LAYOUT
-    own = [node for node in nodes if node.op_type not in _PAIR]
-    if not own:
-        return QUANTIZE
-    main = max(own, key=lambda node: node.macs)
-    if "Conv" not in main.op_type or not main.macs:
-        return main.op_type
-    name = "ConvTranspose" if main.op_type == "ConvTranspose" else "Conv"
-    if main.group > 1:
-        return f"{'depthwise' if main.group == main.in_shape[1] else 'grouped'} {name}"
-    return f"{'pointwise' if set(main.kernel) == {1} else 'dense'} {name}"
-
-
 def _row(
-    timed: OperatorTime, nodes: Sequence[NodeCost], total_s: float, roofline: Roofline | None
+    timed: OperatorTime,
+    nodes: Sequence[NodeCost],
+    layers: tuple[str, ...],
+    total_s: float,
+    roofline: Roofline | None,
 ) -> OperatorRow:
     macs, moved = sum(node.macs for node in nodes), timed.in_bytes + timed.out_bytes
     int8 = timed.kernel in INT8_KERNELS
@@ -224,7 +210,7 @@ def _row(
     return OperatorRow(
         kind=kind_of(nodes),
         kernel=timed.kernel,
-        layers=tuple(node.name for node in nodes if node.op_type not in _PAIR),
+        layers=layers,
         int8=int8,
         time_s=timed.time_s,
         share=timed.time_s / total_s,
