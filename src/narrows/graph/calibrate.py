@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from narrows.errors import InputError, ModelError
 from narrows.graph.load import Model
 from narrows.graph.ort import run, session
+from narrows.task import Task
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
@@ -247,3 +248,22 @@ def _divergence(
     true, found = clipped / clipped.sum(), spread / max(spread.sum(), 1e-300)
     both = true > 0
     return float((true[both] * np.log(true[both] / np.maximum(found[both], 1e-12))).sum())
+
+
+def fit_batches(task: Task, model: Model, count: int) -> Iterator[Array]:
+    """Calibration samples of a task: `count` of its fit set, spread over it, one at a time.
+
+    Args:
+        task: With the model's preprocessing.
+        model: Whose input layout they are given in.
+        count: How many at most.
+
+    Yields:
+        Batches of one.
+    """
+    total, axis = len(task.fit), model.input.batch_axis or 0
+    taken = min(count, total)
+    for place in range(taken):
+        row = place * total // taken
+        inputs, _ = task.inputs(task.fit, row, row + 1)
+        yield np.moveaxis(inputs, 0, axis)
