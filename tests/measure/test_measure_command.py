@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -9,37 +13,162 @@ import onnx
 import pytest
 
 from narrows.cli import main
-from narrows.config import from_dict, read_json
+from narrows.config import from_dict, read_json, write_json
 from narrows.measure import coding_speed, fitting
+from narrows.measure.energy import EnergyRecord, NoEnergy
 from narrows.measure.graph_builder import Builder
-from narrows.measure.whole import ModelRecord
+from narrows.measure.model_record import ModelRecord
 from narrows.plan.profile import Device
+
+QUICK = ["--rounds", "6", "--session", "0", "--target", "0", "--processes", "1"]
+QUICKEST = [*QUICK, "--no-operators", "--energy", "none"]
+
+
+def small(seed: int = 0) -> onnx.ModelProto:
+    graph = Builder(shape=(3, 16, 16), rng=np.random.default_rng(seed))
+    weight = graph.weight(16, 3, 3, 3)
+    value = graph.op("Relu", graph.op("Conv", "x", weight, kernel_shape=[3, 3], pads=[1] * 4))
+    flat = graph.op("Flatten", graph.op("GlobalAveragePool", value))
+    return graph.model(graph.op("Gemm", flat, graph.weight(16, 6)))
 
 
 @pytest.fixture
 def network(tmp_path: Path) -> str:
-    graph = Builder(shape=(3, 16, 16), rng=np.random.default_rng(0))
-    weight = graph.weight(16, 3, 3, 3)
-    value = graph.op("Relu", graph.op("Conv", "x", weight, kernel_shape=[3, 3], pads=[1] * 4))
-    flat = graph.op("Flatten", graph.op("GlobalAveragePool", value))
-    onnx.save(graph.model(graph.op("Gemm", flat, graph.weight(16, 6))), tmp_path / "net.onnx")
+    onnx.save(small(), tmp_path / "net.onnx")
     return str(tmp_path / "net.onnx")
 
 
+@pytest.fixture
+def wide(tmp_path: Path) -> str:
+    """A network that takes pictures of any size."""
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        net (float[N, 3, H, W] x) => (float[N, 3, 1, 1] y) { y = GlobalAveragePool (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "wide.onnx")
+    return str(tmp_path / "wide.onnx")
+
+
+def recorded(capsys: pytest.CaptureFixture[str]) -> ModelRecord:
+    return from_dict(ModelRecord, json.loads(capsys.readouterr().out)["model"])
+
+
 def test_text_names_every_quantity(network: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", network, "--rounds", "6", "--session", "0"]) == 0
+    assert main(["measure", network, *QUICK]) == 0
     shown = capsys.readouterr().out
-    for word in ("latency", "CPU time", "96.9 %", "peak memory", "MACs", "machine", "Conv"):
+    for word in (
+        *("latency", "CPU time", "96.9 %", "p90", "peak memory", "MACs", "machine", "Conv"),
+        *("energy", "estimated", "int8", "unexplained", "the whole", "f32", "import", "parameters"),
+    ):
         assert word in shown
 
 
-def test_json_is_the_whole_record(network: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", network, "--rounds", "2", "--session", "0", "--json"]) == 0
-    record = from_dict(ModelRecord, json.loads(capsys.readouterr().out)["model"])
+def test_json_is_the_whole_record(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "record.json"
+    assert main(["measure", network, *QUICK, "--json", "--out", str(out)]) == 0
+    record = recorded(capsys)
+    assert read_json(out, ModelRecord) == record
     assert record.macs == 16 * 16 * 16 * 27 + 16 * 6
+    assert record.size is not None
     assert record.size.parameters == 16 * 27 + 16 * 6
-    assert len(record.latency.round_sizes) == 2
-    assert record.quality is None
+    assert record.file_bytes == Path(network).stat().st_size
+    assert record.inputs == {"x": (1, 3, 16, 16)}
+    assert record.latency.rule == "rounds"
+    assert len(record.latency.round_sizes) == 6
+    assert record.judged is None
+    assert record.runtimes[0].precision == "f32"
+    assert record.breakdown is not None
+    assert record.breakdown.roofline is not None
+    assert record.execution is not None
+    assert record.execution.weight_bearing == 2
+    assert record.estimated is not None
+    assert isinstance(record.runtimes[0].energy, NoEnergy | EnergyRecord)
+
+
+def test_runtimes_are_measured_in_the_same_rounds(
+    network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--backend", "onnxruntime,openvino", *QUICKEST]
+    assert main(["measure", network, *options, "--json"]) == 0
+    record = recorded(capsys)
+    assert [one.backend for one in record.runtimes] == ["onnxruntime", "openvino"]
+    assert len({len(one.latency.round_sizes) for one in record.runtimes}) == 1
+    (pair,) = record.ratios
+    assert (pair.name, pair.base) == ("net.onnx on openvino", "net.onnx on onnxruntime")
+
+
+def test_a_model_against_another_and_against_itself(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = Builder(shape=(3, 16, 16), rng=np.random.default_rng(0))
+    value = "x"
+    for _ in range(12):
+        value = graph.op("Conv", value, graph.weight(3, 3, 7, 7), kernel_shape=[7, 7], pads=[3] * 4)
+    onnx.save(graph.model(value), tmp_path / "deep.onnx")
+    deep = str(tmp_path / "deep.onnx")
+    assert main(["measure", deep, "--against", network, *QUICKEST, "--json"]) == 0
+    record = recorded(capsys)
+    assert record.against is not None
+    assert record.against.model == "net.onnx"
+    assert record.against.file_bytes == Path(network).stat().st_size
+    (pair,) = record.ratios
+    assert pair.ratio.median > 2
+    assert pair.verdict == "slower"
+    assert main(["measure", network, "--against", network, *QUICKEST]) == 0
+    assert "net.onnx on onnxruntime: " in (shown := capsys.readouterr().out)
+    assert "net.onnx (2) on onnxruntime" in shown
+
+
+def test_the_papers_rule_is_another(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", network, *QUICKEST, "--rule", "paper", "--json"]) == 0
+    taken = recorded(capsys).latency
+    assert taken.rule == "paper"
+    assert not taken.round_sizes
+
+
+def test_loadgens_verdict_is_shown(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "logs"
+    options = ["--loadgen", "single-stream", "--loadgen-seconds", "0.2", "--loadgen-samples", "64"]
+    assert main(["measure", network, *QUICKEST, *options, "--loadgen-logs", str(logs)]) == 0
+    shown = capsys.readouterr().out
+    assert "VALID, shorter than MLPerf's rules ask for" in shown
+    assert (logs / "onnxruntime" / "mlperf_log_summary.txt").is_file()
+
+
+def test_a_replayed_trace_gives_energy(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["time_s,power_w", *(f"{0.001 * i:.3f},{3 + i % 2}" for i in range(60000))]
+    (tmp_path / "trace.csv").write_text("\n".join(rows) + "\n")
+    options = [*QUICK, "--no-operators", "--energy", f"replay:{tmp_path / 'trace.csv'}"]
+    assert main(["measure", network, *options, "--energy-seconds", "0.1", "--json"]) == 0
+    energy = recorded(capsys).runtimes[0].energy
+    assert isinstance(energy, EnergyRecord)
+    assert energy.idle_power_w.median == pytest.approx(3.5, rel=0.01)
+    assert energy.latency.samples
+
+
+def test_shapes_that_are_open_are_asked_for(wide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", wide, *QUICKEST]) == 1
+    told = capsys.readouterr().err
+    assert "--shape" in told
+    assert told.count("\n") == 1
+    assert main(["measure", wide, *QUICKEST, "--shape", "2,3,20,20", "--json"]) == 0
+    assert recorded(capsys).inputs == {"x": (2, 3, 20, 20)}
+    assert main(["measure", wide, *QUICKEST, "--shape", "1,4,20,20"]) == 1
+    assert "?,3,?,?" in capsys.readouterr().err
+    assert main(["measure", wide, *QUICKEST, "--shape", "one"]) == 2
+
+
+def test_batches_and_files_are_fed(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "three.npy", np.zeros((3, 3, 16, 16), np.float32))
+    for options in (["--batch", "3"], ["--inputs", str(tmp_path / "three.npy")]):
+        assert main(["measure", network, *QUICKEST, *options, "--json"]) == 0
+        assert recorded(capsys).inputs == {"x": (3, 3, 16, 16)}
 
 
 TASK = """
@@ -61,14 +190,41 @@ def test_a_task_adds_quality(
 ) -> None:
     (tmp_path / "noise_task.py").write_text(TASK)
     monkeypatch.syspath_prepend(str(tmp_path))
-    options = ["--task", "noise_task:make", "--rounds", "1", "--session", "0", "--json"]
-    assert main(["measure", network, *options]) == 0
-    record = from_dict(ModelRecord, json.loads(capsys.readouterr().out)["model"])
-    assert record.quality is not None
-    assert record.quality.n > 0
-    assert record.quality.accuracy == record.quality.metric
+    options = ["--task", "noise_task:make", *QUICKEST]
+    assert main(["measure", network, *options, "--json"]) == 0
+    judged = recorded(capsys).judged
+    assert judged is not None
+    assert judged.quality.n > 0
+    assert judged.quality.accuracy == judged.quality.metric
+    assert judged.classes is not None
+    assert judged.classes.accuracy.value == judged.quality.accuracy
     assert main(["measure", network, *options, "--on", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_two_records_are_compared(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for path in paths:
+        assert main(["measure", network, *QUICKEST, "--out", path]) == 0
+    capsys.readouterr()
+    assert main(["measure", "--compare", *paths]) == 0
+    shown = capsys.readouterr().out
+    for word in ("latency_s, onnxruntime", "A / B", "peak_bytes", "exact"):
+        assert word in shown
+    record = read_json(paths[1], ModelRecord)
+    data = json.loads(Path(paths[1]).read_text().replace('"cores": ', '"cores": 1'))
+    Path(paths[1]).write_text(json.dumps(data))
+    assert read_json(paths[1], ModelRecord) != record
+    assert main(["measure", "--compare", *paths]) == 1
+    assert "cores" in capsys.readouterr().err
+    assert main(["measure", "--compare", *paths, "--any-environment", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)["comparison"]
+    assert compared["differences"][0].startswith("cores")
+    Path(paths[1]).write_text("{}")
+    assert main(["measure", "--compare", *paths]) == 1
+    assert "b.json has format None" in capsys.readouterr().err
 
 
 def test_profile_is_a_device_that_plan_can_read(
@@ -89,9 +245,58 @@ def test_profile_is_a_device_that_plan_can_read(
 
 
 def test_wrong_usage_is_told_apart_from_failure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["measure"]) == 2
     assert main(["measure", "--profile", str(tmp_path / "no" / "device.json")]) == 2
-    assert main(["measure", str(tmp_path / "missing.onnx")]) == 1
-    assert "missing.onnx" in capsys.readouterr().err
+    assert main(["measure", network, "--out", str(tmp_path)]) == 2
+    assert main(["measure", network, "--backend", "torch"]) in (1, 2)
+    capsys.readouterr()
+    (tmp_path / "broken.onnx").write_bytes(b"\x00garbage")
+    for arguments, told in (
+        ([str(tmp_path / "missing.onnx")], "missing.onnx"),
+        ([str(tmp_path / "missing.tflite")], "missing.tflite"),
+        ([str(tmp_path / "broken.onnx")], "does not take"),
+        (["timm:no_such_network"], "no_such_network"),
+        ([network, "--backend", "tensorrt"], "tensorrt"),
+        ([network, "--backend", "litert"], "litert does not read net.onnx"),
+        ([network, "--energy", "no_such_sensor"], "no_such_sensor"),
+        ([network, "--energy", "replay:gone.csv"], "gone.csv"),
+        ([network, "--inputs", "gone.npy"], "gone.npy"),
+        ([network, "--against", "gone.onnx"], "gone.onnx"),
+    ):
+        assert main(["measure", *QUICKEST[:-2], *arguments]) == 1, arguments
+        shown = capsys.readouterr().err
+        assert told in shown
+        assert shown.count("\n") == 1, shown
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main(["measure", network, "--backend", "openvino"]) == 1
+    assert "pip install 'narrows[openvino]'" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_cleanly(network: str) -> None:
+    command = [sys.executable, "-m", "narrows", "measure", network, "--session", "60"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until = time.monotonic() + 60
+    while not children.read_text().split() and time.monotonic() < until:
+        time.sleep(0.05)
+    (child,) = children.read_text().split()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (out, "Traceback" in err) == ("", False)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_record_of_another_format_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "other.json", NoEnergy(reason="x"))
+    assert main(["measure", "--compare", *[str(tmp_path / "other.json")] * 2]) == 1

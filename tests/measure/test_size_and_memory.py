@@ -8,7 +8,8 @@ import pytest
 
 from narrows.errors import MeasureError
 from narrows.measure.graph_builder import Builder
-from narrows.measure.memory import cold_start, resident_bytes
+from narrows.measure.memory import cold_start
+from narrows.measure.resident import resident_bytes
 from narrows.measure.size import model_size
 
 
@@ -65,21 +66,45 @@ def test_a_system_that_does_not_tell_its_memory() -> None:
 
 
 def test_peak_memory_holds_the_weights() -> None:
-    small, large = cold_start(dense(16)), cold_start(dense(1600, layers=4))
+    small, large = (cold_start(net, processes=2) for net in (dense(16), dense(1600, layers=4)))
     weights = 4 * 4 * 1600**2
     assert large.model_bytes - small.model_bytes > 0.9 * weights
-    assert large.peak_bytes > large.base_bytes > 10e6
-    assert min(large.import_s, large.load_s, large.first_s) > 0
+    assert large.peak_bytes.median > large.base_bytes.median > 10e6
+    for taken in (large.import_s, large.load_s, large.first_s):
+        assert len(taken.samples) == 2
+        assert min(taken.samples) > 0
+        assert taken.unit == "s"
 
 
 def test_peak_memory_of_this_process_does_not_show() -> None:
     """A child must not inherit what its parent once held."""
     held = np.ones(40_000_000)
-    assert cold_start(dense(16)).peak_bytes < held.nbytes
+    assert cold_start(dense(16), processes=1).peak_bytes.median < held.nbytes
+
+
+def test_every_runtime_has_a_cold_start(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(dense(16), path)
+    found = {name: cold_start(path, backend=name) for name in ("onnxruntime", "openvino")}
+    for cold in found.values():
+        assert len(cold.peak_bytes.samples) == 5
+        low, high = cold.peak_bytes.interval
+        assert low <= cold.peak_bytes.median <= high
+        assert cold.model_bytes > 0
+    # the two are other libraries of other sizes
+    assert found["openvino"].peak_bytes.median != found["onnxruntime"].peak_bytes.median
+
+
+def test_processes_are_counted_as_they_end() -> None:
+    seen: list[tuple[int, int]] = []
+    cold_start(dense(4), processes=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+    with pytest.raises(MeasureError, match="0 processes"):
+        cold_start(dense(4), processes=0)
 
 
 def test_a_model_that_does_not_run_says_why(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"\x00garbage")
-    with pytest.raises(MeasureError, match="fresh process"):
+    with pytest.raises(MeasureError, match=r"broken\.onnx: ONNX Runtime does not take the file"):
         cold_start(path)

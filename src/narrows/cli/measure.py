@@ -1,138 +1,153 @@
-"""narrows measure: latency, size, memory, operators and quality of a model, or a device profile."""
+"""narrows measure: everything about a model on this machine, or a profile of the machine itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from narrows.measure.whole import ModelRecord
-    from narrows.plan.profile import Device
+from narrows.cli import measure_options as options
+from narrows.cli.measure_profile import check_writable, device_summary, print_device, profiled
 
-_SHOWN_OPERATORS = 12
+if TYPE_CHECKING:
+    from narrows.cli.measure_setup import Asked
+
+Note = Callable[[str, int, int], None]
 
 
 def measure(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="file.onnx, timm:NAME, torchvision:NAME, zoo:NAME or module:factory."),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Task file or module:factory; then quality is measured, too.")
-    ] = None,
-    on: Annotated[str, typer.Option(help="Set of the task: fit, choose or report.")] = "choose",
-    threads: Annotated[int, typer.Option(min=1, help="Threads inside one run.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; six or more give 95 %.")] = 10,
-    session: Annotated[
-        float, typer.Option(min=0, help="Seconds over which the rounds are spread.")
-    ] = 5.0,
-    profile: Annotated[
-        Path | None, typer.Option(help="Write a device profile of this machine to this file.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name of the device in the profile.")] = "this machine",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    model: options.Model = None,
+    backend: options.Backend = None,
+    against: options.Against = None,
+    threads: options.Threads = 1,
+    shape: options.Shape = None,
+    batch: options.Batch = None,
+    inputs: options.Inputs = None,
+    rounds: options.Rounds = 30,
+    target: options.Target = 0.02,
+    session: options.Session = 3.0,
+    limit: options.Limit = 60.0,
+    rule: options.Rule = options.StoppingRule.ROUNDS,
+    mlperf: options.Mlperf = False,
+    tiny: options.Tiny = False,
+    loadgen: options.Loadgen = None,
+    loadgen_seconds: options.LoadgenSeconds = 60.0,
+    loadgen_samples: options.LoadgenSamples = None,
+    loadgen_logs: options.LoadgenLogs = None,
+    task: options.Task = None,
+    on: options.On = "choose",
+    energy: options.Energy = "auto",
+    energy_seconds: options.EnergySeconds = 10.0,
+    meter_offset: options.MeterOffset = 0.0,
+    processes: options.Processes = 5,
+    operators: options.Operators = True,
+    out: options.Out = None,
+    compare: options.Compare = None,
+    any_environment: options.AnyEnvironment = False,
+    as_json: options.AsJson = False,
+    profile: options.Profile = None,
+    name: options.Name = "this machine",
 ) -> None:
-    """Measure a model on this machine, or with --profile the machine itself.
+    """Measure a model on this machine, compare two records, or with --profile measure the machine.
+
+    Every runtime and model works in a process of its own, and all of them are called in turns, in
+    rounds at random times. What disturbed the measurement is told with it.
 
     A profile holds how long each kind of operator takes here; `narrows plan` predicts from it what
     networks cost that this machine has never run. It takes about a minute.
     """
-    if model is None and profile is None:
-        message = "give a MODEL to measure, or --profile FILE to profile this machine"
+    if model is None and profile is None and compare is None:
+        message = (
+            "give a MODEL to measure, --compare two records, or --profile FILE of this machine"
+        )
         raise typer.BadParameter(message)
+    if out is not None:
+        check_writable("--out", out)
     found: dict[str, object] = {}
+    if compare is not None:
+        found["comparison"] = _compared(compare, any_environment=any_environment, quiet=as_json)
     if profile is not None:
-        device = _profiled(profile, name, threads)
-        found["profile"] = _device_summary(device, profile)
-        if not as_json:
-            _print_device(device, profile)
+        found["profile"] = _profiled(profile, name, threads, quiet=as_json)
     if model is not None:
-        from narrows.config import to_dict
+        from narrows.cli.measure_setup import Asked, parsed_shape
 
-        record = _measured(model, task, on, threads=threads, rounds=rounds, session_s=session)
-        found["model"] = to_dict(record)
-        if not as_json:
-            _print_record(record)
+        asked = Asked(
+            model=model,
+            against=against,
+            backend=backend,
+            threads=threads,
+            shape=parsed_shape(shape),
+            batch=batch,
+            inputs=inputs,
+            rounds=rounds,
+            target=target or None,
+            session_s=session,
+            limit_s=limit,
+            rule=rule.value,
+            mlperf=mlperf,
+            tiny=tiny,
+            loadgen=None if loadgen is None else loadgen.value,
+            loadgen_s=loadgen_seconds,
+            loadgen_samples=loadgen_samples,
+            loadgen_logs=loadgen_logs,
+            task=task,
+            split=on,
+            energy=energy,
+            energy_s=energy_seconds,
+            meter_offset_s=meter_offset,
+            processes=processes,
+            operators=operators,
+        )
+        found["model"] = _measured(asked, out, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(found))
 
 
-def _measured(
-    name: str, task: str | None, on: str, *, threads: int, rounds: int, session_s: float
-) -> ModelRecord:
-    from narrows.measure.latency import Schedule
-    from narrows.measure.whole import measure_model
+def _measured(asked: Asked, out: Path | None, *, quiet: bool) -> object:
+    """Measure, write and print; gives what --json says."""
+    from narrows.cli.measure_setup import measured
+    from narrows.cli.measure_text import print_record
+    from narrows.config import to_dict, write_json
 
-    schedule = Schedule(rounds=rounds, session_s=session_s, threads=threads)
     with _progress() as note:
-        from narrows.zoo.sources import resolve, resolve_for
-
-        note(f"open {name}", 0, 1)
-        source, judged = (resolve(name), None) if task is None else resolve_for(name, task)
-        return measure_model(
-            name,
-            source,
-            task=judged,
-            split=on,
-            schedule=schedule,
-            progress=note,
-        )
+        record = measured(asked, note)
+    if out is not None:
+        write_json(out, record)
+    if not quiet:
+        print_record(record)
+        if out is not None:
+            typer.echo(f"\nwritten to {out}")
+    return to_dict(record) if quiet else None
 
 
-def _profiled(path: Path, name: str, threads: int) -> Device:
-    from narrows.config import write_json
-    from narrows.measure.coding_speed import coding_speed
-    from narrows.measure.environment import environment
-    from narrows.measure.fitting import profile_device
-    from narrows.plan.profile import Device
+def _compared(paths: tuple[Path, Path], *, any_environment: bool, quiet: bool) -> object:
+    from narrows.cli.measure_comparison import print_comparison
+    from narrows.config import read_json, to_dict
+    from narrows.measure.compare_records import compare_records
+    from narrows.measure.model_record import ModelRecord
 
-    if not path.parent.is_dir():
-        message = f"--profile: no folder {path.parent}"
-        raise typer.BadParameter(message)
-    if path.is_dir():
-        message = f"--profile {path} is a folder: give the file to write"
-        raise typer.BadParameter(message)
+    first, second = (read_json(path, ModelRecord) for path in paths)
+    found = compare_records(first, second, any_environment=any_environment)
+    if not quiet:
+        print_comparison(found)
+    return to_dict(found)
+
+
+def _profiled(path: Path, name: str, threads: int, *, quiet: bool) -> object:
+    check_writable("--profile", path)
     with _progress() as note:
-        note("coders", 0, 1)
-        coding = coding_speed()
-        rates = profile_device(
-            threads=threads, progress=lambda done, total: note("probe networks", done, total)
-        )
-    here = environment(threads=threads)
-    measured = f"measured by narrows measure --profile, {date.today().isoformat()}"
-    timed = ("rates", "encode_s_per_symbol", "encode_overhead_s", "picture_encode_s_per_pixel")
-    device = Device(
-        name=name,
-        rates=rates,
-        rates_from=f"{here.cpu_model}, onnxruntime {here.onnxruntime}, {threads} threads",
-        slowdown=1.0,
-        threads=threads,
-        memory_bytes=here.memory_bytes or None,
-        active_power_w=None,
-        idle_power_w=None,
-        encode_s_per_symbol=coding.encode_s_per_symbol,
-        encode_overhead_s=coding.encode_overhead_s,
-        picture_encode_s_per_pixel=coding.picture_encode_s_per_pixel,
-        sources={
-            **dict.fromkeys(timed, measured),
-            "slowdown": "1: the rates are this machine's own",
-            "memory_bytes": "all of this machine's memory, by its operating system",
-            "active_power_w": "not measured",
-            "idle_power_w": "not measured",
-        },
-    )
-    write_json(path, device)
-    return device
+        device = profiled(path, name, threads, note)
+    if not quiet:
+        print_device(device, path)
+    return device_summary(device, path)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Note]:
     """A bar on standard error; gives a function of (what, done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -153,101 +168,3 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(row, description=what, completed=done, total=total)
 
         yield note
-
-
-def _device_summary(device: Device, path: Path) -> dict[str, object]:
-    return {
-        "path": str(path),
-        "name": device.name,
-        "kinds": {entry.kind: entry.error for entry in device.rates.kernels},
-        "network_error": device.rates.network_error,
-        "macs_per_s": device.rates.macs_per_s,
-    }
-
-
-def _print_device(device: Device, path: Path) -> None:
-    from narrows.units import macs_text, percent_text
-
-    samples = sum(entry.samples for entry in device.rates.kernels)
-    typer.echo(
-        f"{path}: {device.rates_from}\n"
-        f"  {samples} kernels of {len(device.rates.kernels)} kinds timed; whole probe networks are"
-        f" off by {percent_text(device.rates.network_error)} (median, in the fit);"
-        f" {macs_text(device.rates.macs_per_s)}/s"
-    )
-
-
-def _print_record(record: ModelRecord) -> None:
-    from narrows.units import bytes_text, macs_text, percent_text, seconds_text
-
-    taken, cpu = record.latency, record.latency.cpu
-    rows = [
-        ("latency", _with_interval(taken) + f", p90 {seconds_text(taken.p90)}"),
-        ("CPU time", _with_interval(cpu)),
-        (
-            "size",
-            f"{bytes_text(record.size.file_bytes)}, {record.size.parameters:,} parameters",
-        ),
-        ("MACs", macs_text(record.macs)),
-        (
-            "peak memory",
-            f"{bytes_text(record.cold.peak_bytes)} in a fresh process,"
-            f" {bytes_text(record.cold.model_bytes)} of it for the model",
-        ),
-        (
-            "cold start",
-            f"{seconds_text(record.cold.load_s + record.cold.first_s)} after the import",
-        ),
-        ("machine", _machine(record)),
-    ]
-    if record.unknown_operators:
-        unknown = ", ".join(f"{op} ({n})" for op, n in record.unknown_operators.items())
-        rows.append(("no MAC rule", unknown))
-    if record.quality is not None:
-        rows.append(("quality", _quality(record)))
-    if taken.contended:
-        rows.append(("careful", "other load held the processor: trust the CPU time, not the wall"))
-    typer.echo(record.model)
-    for title, text in rows:
-        typer.echo(f"  {title:<12} {text}")
-    total_s = sum(kernel.time_s for kernel in record.operators)
-    typer.echo(f"\n  {'time':>9} {'share':>7}  operator")
-    for kernel in sorted(record.operators, key=lambda k: -k.time_s)[:_SHOWN_OPERATORS]:
-        nodes = " + ".join(kernel.nodes) or "change of layout"
-        share = percent_text(kernel.time_s / total_s)
-        typer.echo(f"  {seconds_text(kernel.time_s):>9} {share:>7}  {kernel.kernel}: {nodes}")
-
-
-def _with_interval(taken: object) -> str:
-    from narrows.measure.record import Measurement
-    from narrows.units import percent_text, seconds_text
-
-    assert isinstance(taken, Measurement)
-    low, high = (seconds_text(end) for end in taken.interval)
-    return f"{seconds_text(taken.median)} ({percent_text(taken.coverage)}: {low} to {high})"
-
-
-def _machine(record: ModelRecord) -> str:
-    here = record.latency.environment
-    return (
-        f"{here.cpu_model}, {here.cores} cores, {here.threads} threads used, load"
-        f" {here.load_average_1m}, onnxruntime {here.onnxruntime} (key {here.key})"
-    )
-
-
-def _quality(record: ModelRecord) -> str:
-    from narrows.units import percent_text
-
-    found = record.quality
-    assert found is not None
-    shares = {
-        "accuracy": found.accuracy,
-        "top-5": found.top5,
-        "precision": found.precision_macro,
-        "recall": found.recall_macro,
-        "F1": found.f1_macro,
-    }
-    parts = [f"{title} {percent_text(v)}" for title, v in shares.items() if v is not None]
-    if found.metric is not None and record.metric not in ("top1", "top5"):
-        parts.append(f"{record.metric} {found.metric:.4g}")
-    return f"{', '.join(parts)} (n = {found.n})"

@@ -1,79 +1,64 @@
-"""Everything about one model on this machine, in one record."""
+"""Everything about one model on this machine, in one record.
+
+latency: all candidates in the same rounds, a worker process each
+├► energy: the same workers, one after another
+└► cold start, presets, LoadGen: fresh processes
+operators, what really runs, quality: ONNX Runtime in this process
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, final
-
-import numpy as np
-import onnx
+from typing import Final, final
 
 from narrows.errors import MeasureError
-from narrows.graph.cost import total_macs, unknown_operators
-from narrows.graph.load import Model, load, session
-from narrows.graph.ort import run
-from narrows.measure.latency import Schedule, compare
-from narrows.measure.memory import ColdStart, cold_start
-from narrows.measure.operators import OperatorTime, example_input, operator_times
-from narrows.measure.quality import Quality, QualityRecord
-from narrows.measure.record import Measurement
-from narrows.measure.size import ModelSize, model_size
+from narrows.measure.candidates import Candidate
+from narrows.measure.graph_facts import GraphFacts, graph_facts
+from narrows.measure.judging import Judged, judge
+from narrows.measure.latency import Schedule
+from narrows.measure.model_record import Against, ModelRecord, RatioRecord, RuntimeRecord
+from narrows.measure.session import Progress, Session, Wanted, measure_session, ratio_of
+from narrows.measure.size import model_size
 from narrows.task import Task
+from narrows.units import percent_text
 
-_BATCH = 16
-
-Progress = Callable[[str, int, int], None]
+_PLAIN: Final = ("f32", "no weights", "not known")
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRecord:
-    """What was measured of a model.
+class Judging:
+    """What a model's answers are judged on.
 
     Args:
-        model: As it was named.
-        latency: Wall time of a call, one sample, with CPU times beside it.
-        size: Of the file.
-        macs: Multiply-accumulates for a sample.
-        unknown_operators: Operators whose MACs are missing, and how often they occur.
-        cold: Peak memory and cold times in a fresh process.
-        operators: Time by kernel of the runtime, traced back to nodes.
-        quality: On the task, where one was given.
-        metric: Name of the task's metric, whose value is `quality.metric`.
+        task: The data and the metric.
+        split: Which of its sets: "fit", "choose" or "report".
     """
 
-    FORMAT: ClassVar[int] = 1
-
-    model: str
-    latency: Measurement
-    size: ModelSize
-    macs: int
-    unknown_operators: Mapping[str, int]
-    cold: ColdStart
-    operators: tuple[OperatorTime, ...]
-    quality: QualityRecord | None
-    metric: str | None
+    task: Task
+    split: str = "choose"
 
 
 def measure_model(
-    name: str,
-    source: str | Path | onnx.ModelProto,
+    own: Sequence[Candidate],
     *,
-    task: Task | None = None,
-    split: str = "choose",
+    against: Sequence[Candidate] = (),
     schedule: Schedule | None = None,
+    wanted: Wanted | None = None,
+    judging: Judging | None = None,
+    input_shape: tuple[int, ...] | None = None,
     progress: Progress | None = None,
 ) -> ModelRecord:
-    """Measure latency, size, memory, operators and, with a task, quality.
+    """Measure a model in one or more runtimes, alone or against another.
 
     Args:
-        name: What the record calls it.
-        source: The ONNX file, or the model.
-        task: Data to judge the outputs on.
-        split: Which of the task's sets: "fit", "choose" or "report".
+        own: The model in each runtime; the first needs a file.
+        against: Another model in runtimes of the same names.
         schedule: Rounds of the latency, and threads.
+        wanted: What else is measured.
+        judging: What its answers are judged on.
+        input_shape: Shape of one sample, where the graph leaves more open than the batch.
         progress: Called with what is being done, the steps done and to do.
 
     Raises:
@@ -81,61 +66,111 @@ def measure_model(
         MeasureError: Something cannot be measured.
         TaskError: The task does not fit the model.
     """
-    schedule = schedule or Schedule()
-    note = progress or (lambda what, done, total: None)
-    model = load(source)
-    running = session(model.proto, threads=schedule.threads)
-    feeds = {model.input.name: example_input(model)}
-    run(running, feeds)  # fails with a ModelError, where the bare call below would not
-    rounds = compare(
-        {"latency_s": lambda: running.run(None, feeds)},
-        schedule=schedule,
-        progress=lambda done, total: note("latency", done, total),
-    )
-    note("operators", 0, 1)
-    kernels = operator_times(model, threads=schedule.threads)
-    note("memory in a fresh process", 0, 1)
-    return ModelRecord(
-        model=name,
-        latency=rounds.measurements["latency_s"],
-        size=model_size(source),
-        macs=total_macs(model),
-        unknown_operators=dict(unknown_operators(model)),
-        cold=cold_start(model.proto, threads=schedule.threads),
-        operators=kernels,
-        quality=judge(model, task, split, progress=note) if task else None,
-        metric=task.metric.name if task else None,
-    )
-
-
-def judge(
-    model: Model, task: Task, split: str, *, progress: Progress | None = None
-) -> QualityRecord:
-    """One pass of a model over one of a task's sets.
-
-    Raises:
-        MeasureError: The task has no such set.
-        TaskError: The task does not fit the model.
-    """
-    if split not in task.sets:
-        msg = f"task {task.name!r} has no set {split!r}: choose one of {', '.join(task.sets)}"
+    if not own or own[0].path is None:
+        msg = "cannot measure nothing: give a model's file and a runtime"
         raise MeasureError(msg)
-    chosen, output = task.sets[split], model.outputs[0]
-    task.check_model(model.input.shape, int(np.prod(output.shape)))
-    classes = int(np.prod(output.shape)) if task.metric.chance_hits is not None else None
-    quality = Quality(classes=classes, metric=task.metric)
-    running = session(model.proto)
-    for start in range(0, len(chosen), _BATCH):
-        inputs, labels = task.inputs(chosen, start, start + _BATCH)
-        quality.add(_outputs(model, running, inputs), labels)
-        if progress:
-            progress(f"{split} set", min(len(chosen), start + _BATCH), len(chosen))
-    return quality.result()
+    schedule, wanted = schedule or Schedule(), wanted or Wanted()
+    note = progress or (lambda what, done, total: None)
+    session = measure_session((*own, *against), schedule=schedule, wanted=wanted, progress=note)
+    ratios = _ratios(session, own, against, schedule)
+    facts = graph_facts(
+        own[0].path,
+        against=against[0].path if against else None,
+        ratio=next((one.ratio for one in ratios if one.base == _base(own, against)), None),
+        threads=schedule.threads,
+        input_shape=input_shape,
+        operators=wanted.operators,
+        progress=lambda what: note(what, 0, 1),
+    )
+    return ModelRecord(
+        model=own[0].model,
+        inputs=session.inputs,
+        file_bytes=facts.file_bytes,
+        size=facts.size,
+        macs=facts.macs,
+        unknown_operators=facts.unknown_operators,
+        runtimes=session.runtimes[: len(own)],
+        ratios=ratios,
+        against=_against(session, own, against),
+        breakdown=facts.breakdown,
+        execution=facts.execution,
+        estimated=facts.estimated,
+        judged=_judged(facts, judging, schedule.threads, note),
+        flags=tuple(_flags(session.runtimes, facts)),
+    )
 
 
-def _outputs(model: Model, running: Any, inputs: Any) -> Any:
-    """Outputs (n, k) of inputs (n, *shape), wherever the model has its batch axis."""
-    given, made = model.input, model.outputs[0]
-    fed = np.moveaxis(inputs, 0, given.batch_axis or 0).astype(given.dtype)
-    found = run(running, {given.name: np.ascontiguousarray(fed)}, [made.name])[0]
-    return np.moveaxis(found, made.batch_axis or 0, 0).reshape(len(inputs), -1)
+def _ratios(
+    session: Session, own: Sequence[Candidate], against: Sequence[Candidate], schedule: Schedule
+) -> tuple[RatioRecord, ...]:
+    """Each other runtime over the first, and the model over the other in the same runtime."""
+    if schedule.rule == "paper":  # its calls are in no rounds that could be paired
+        return ()
+    pairs = [(one.label, own[0].label) for one in own[1:]]
+    others = {one.backend: one.label for one in against}
+    pairs += [(one.label, others[one.backend]) for one in own if one.backend in others]
+    return tuple(ratio_of(session.comparison, name, base) for name, base in pairs)
+
+
+def _base(own: Sequence[Candidate], against: Sequence[Candidate]) -> str | None:
+    return next((one.label for one in against if one.backend == own[0].backend), None)
+
+
+def _against(
+    session: Session, own: Sequence[Candidate], against: Sequence[Candidate]
+) -> Against | None:
+    if not against:
+        return None
+    path = against[0].path
+    assert path is not None
+    size = model_size(path).file_bytes if path.suffix == ".onnx" else path.stat().st_size
+    return Against(model=against[0].model, file_bytes=size, runtimes=session.runtimes[len(own) :])
+
+
+def _judged(
+    facts: GraphFacts, judging: Judging | None, threads: int, progress: Progress
+) -> Judged | None:
+    if judging is None:
+        return None
+    if facts.model is None:
+        msg = "quality is judged on ONNX files only: give one, or leave out the task"
+        raise MeasureError(msg)
+    return judge(
+        facts.model,
+        judging.task,
+        judging.split,
+        threads=threads,
+        progress=lambda done, total: progress(f"{judging.split} set", done, total),
+    )
+
+
+def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
+    """What a reader must know before using the figures."""
+    flags = []
+    for one in runtimes:
+        where, taken = f"{one.model} on {one.backend}", one.latency
+        if sum(taken.contended_rounds):
+            count, total = sum(taken.contended_rounds), len(taken.contended_rounds)
+            why = next(reasons for reasons in taken.round_reasons if reasons)
+            advice = "; trust the CPU time" if taken.contended else ""
+            flags.append(
+                f"{where}: {count} of {total} rounds were contended ({', '.join(why)}){advice}"
+            )
+        if taken.reached is False and taken.target is not None:
+            flags.append(
+                f"{where}: the interval's half-width is {percent_text(taken.half_width)},"
+                f" {percent_text(taken.target)} was not reached in time"
+            )
+        if not all(taken.settled):
+            flags.append(f"{where}: it was still getting faster or slower after the warm-up")
+    execution = facts.execution
+    if execution is not None:
+        if not execution.asked_int8:
+            name = runtimes[0].model
+            flags += [
+                f"{one.model} on {one.backend}: computed in {one.precision}, the file is in f32"
+                for one in runtimes
+                if one.model == name and one.precision not in _PLAIN
+            ]
+        flags += execution.flags
+    return flags
