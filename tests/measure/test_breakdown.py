@@ -16,7 +16,7 @@ from narrows.graph.quantize_weights import quantize_weights
 from narrows.measure.breakdown import UNEXPLAINED, Breakdown, breakdown
 from narrows.measure.environment import environment
 from narrows.measure.graph_builder import Builder
-from narrows.measure.layers import LAYOUT, QUANTIZE
+from narrows.measure.layers import LAYOUT, QUANTIZE, kind_of
 from narrows.measure.roofline import Roofline, machine_roofline
 
 
@@ -176,3 +176,9 @@ def test_this_machine_has_a_roofline(floating: Model) -> None:
     found = breakdown(floating, runs=1, roofline=roof)
     assert found.roofline == roof
     assert from_dict(Roofline, to_dict(roof)) == roof
+
+
+def test_what_the_runtime_adds_is_told_by_what_it_does() -> None:
+    assert kind_of("ReorderInput", ()) == LAYOUT
+    assert kind_of("DequantizeLinear", ()) == QUANTIZE
+    assert kind_of("Cast", ()) == "Cast"

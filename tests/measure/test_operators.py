@@ -75,6 +75,21 @@ def test_gelu_in_five_nodes_is_one_kernel() -> None:
     ]
 
 
+def test_a_branch_is_part_of_the_node_that_takes_it() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 4096] x) => (float[N, 4096] y) <float zero = {0}> {
+            [before] a = Relu(x)
+            [total] s = ReduceMax<keepdims = 0>(a)
+            [test] c = Greater(s, zero)
+            [branch] b = If(c) <
+                then_branch = then () => (float[N, 4096] t) { u = Tanh(a) t = Sin(u) },
+                else_branch = other () => (float[N, 4096] e) { e = Identity(a) }>
+            [after] y = Exp(b) }"""
+    found = operator_times(load(onnx.parser.parse_model(text)), runs=3)
+    assert [kernel.kernel for kernel in found] == ["Relu", "ReduceMax", "Greater", "If", "Exp"]
+    assert [kernel.nodes for kernel in found][3] == ("branch",)
+
+
 def test_an_empty_profile_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("json.loads", lambda text: [])
     with pytest.raises(MeasureError, match="no kernel"):

@@ -208,7 +208,7 @@ def _row(
         least_s, limit = roofline.least_s(macs, moved, int8=int8)
         share = least_s / timed.time_s if timed.time_s > 0 else None
     return OperatorRow(
-        kind=kind_of(nodes),
+        kind=kind_of(timed.kernel, nodes),
         kernel=timed.kernel,
         layers=layers,
         int8=int8,

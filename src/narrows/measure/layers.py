@@ -13,17 +13,21 @@ from narrows.graph.load import Model
 LAYOUT: Final = "change of layout"
 QUANTIZE: Final = "quantize, dequantize"
 
+_LAYOUT_KERNELS: Final = frozenset({"ReorderInput", "ReorderOutput", "Transpose"})
 _PAIR: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def kind_of(nodes: Sequence[NodeCost]) -> str:
+def kind_of(kernel: str, nodes: Sequence[NodeCost]) -> str:
     """The type of a kernel by the nodes whose work it does: that of the one with most MACs.
 
     Convolutions are "depthwise Conv" (one input channel a group), "pointwise Conv" (1 × 1),
-    "grouped Conv" or "dense Conv".
+    "grouped Conv" or "dense Conv". What the runtime added by itself changes the layout, quantizes
+    or dequantizes, or else keeps its name.
     """
-    if not nodes:
+    if not nodes and kernel in _LAYOUT_KERNELS:
         return LAYOUT
+    if not nodes:
+        return QUANTIZE if kernel in _PAIR else kernel
     own = [node for node in nodes if node.op_type not in _PAIR]
     if not own:
         return QUANTIZE

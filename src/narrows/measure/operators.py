@@ -135,18 +135,23 @@ def example_input(model: Model, *, seed: int = 0) -> Any:
 
 
 def _events(path: Path) -> list[_Event]:
-    """The profiler's kernel events by node, in order of their first run."""
+    """The profiler's kernel events by node, in order of their first run.
+
+    What runs inside another kernel (the body of a loop) is part of that one.
+    """
     try:
         raw: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"the runtime's profile {path.name} cannot be read ({error}): run it again"
         raise MeasureError(msg) from None
     found: dict[str, _Event] = {}
-    for entry in raw:
-        name, arguments = str(entry.get("name", "")), entry.get("args", {})
-        if entry.get("cat") != "Node" or not name.endswith("_kernel_time"):
+    timed = [e for e in raw if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    ended_us = 0
+    for entry in sorted(timed, key=lambda e: (e["ts"], -e["dur"])):
+        if entry["ts"] < ended_us:
             continue
-        name = name.removesuffix("_kernel_time")
+        ended_us = entry["ts"] + entry["dur"]
+        name, arguments = entry["name"].removesuffix("_kernel_time"), entry["args"]
         if name not in found:
             found[name] = _Event(
                 name=name,
