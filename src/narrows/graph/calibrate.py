@@ -27,11 +27,11 @@ Range = tuple[float, float]
 Array = NDArray[Any]
 
 _RUN_BYTES: Final = 256 << 20  # of activations at once
-_BINS: Final = 4096
+_BINS: Final = 8192
+_FARTHEST: Final = 2**31  # bins from zero, so that their numbers stay exact
 _LEVELS: Final = 256
 _TAIL: Final = 1e-4
-_CANDIDATES: Final = 80
-_SMALLEST: Final = 0.2  # share of the whole range that a search goes down to
+_CANDIDATES: Final = 100
 
 
 @final
@@ -72,7 +72,7 @@ class Histogram:
         if not values.size:
             return
         low, high = float(values.min()), float(values.max())
-        while self._span(low, high) > self._bins:
+        while self._span(low, high) > self._bins or max(-low, high) > _FARTHEST * self.width:
             self._widen()
         scaled = np.floor(values.reshape(-1) / np.asarray(self.width, np.float64)).astype(np.int64)
         first, last = int(scaled.min()), int(scaled.max())
@@ -193,13 +193,14 @@ class _Watched:
         low, high = self._low, self._high
         if self._histogram is None or not len(self._histogram.counts):
             return low, high
-        counts, centres = self._histogram.counts, self._histogram.centres
+        counts, centres = self._histogram.counts, np.clip(self._histogram.centres, low, high)
         if method == "percentile":
             return _percentile(counts, centres, (low, high))
         lost = _squared_error if method == "mse" else _divergence
-        candidates = [
-            (low * share, high * share) for share in np.linspace(1.0, _SMALLEST, _CANDIDATES)
-        ]
+        # Below it a level would be narrower than a bin, and rounding could not be seen.
+        smallest = min(0.5, _LEVELS * self._histogram.width / (max(high, 0.0) - min(low, 0.0)))
+        shares = np.geomspace(1.0, smallest, _CANDIDATES)
+        candidates = [(low * share, high * share) for share in shares]
         return min(candidates, key=lambda found: lost(counts, centres, *found))
 
 
