@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +32,7 @@ from narrows.measure.worker import BackendProgram, serve
 from narrows.measure.workers import WorkerContender
 
 _SPIN = 0.05
-_WISHED_S = 3e-3
+_WISHED_S = 2e-3
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         serve(_spinning(options.serve, options.spin_s))
         return
     with TemporaryDirectory() as folder:
-        path = options.model or _network(Path(folder))
+        path = options.model or network_near(_WISHED_S, Path(folder))
         median_s = _median_s(path)
         print(f"{path.name}: {1e3 * median_s:.2f} ms of CPU time a call, one thread")
         spins_s = {"A": 0.0, "A + 5 % of spin": _SPIN * median_s}
@@ -136,21 +136,17 @@ def _worker(path: Path, spin_s: float) -> WorkerContender:
 
 def _median_s(path: Path) -> float:
     with _worker(path, 0.0) as worker:
-        worker.call(min_calls=20, seconds=0.5)
-        return float(np.median(worker.call(min_calls=50, seconds=0.5)[1]))
+        worker.call(min_calls=20, seconds=0.2)
+        return float(np.median(worker.call(min_calls=50, seconds=0.3)[1]))
 
 
-def _network(folder: Path) -> Path:
-    """Of some networks the one whose inference is nearest to three milliseconds."""
-    paths = list(_written(probe_networks(12, seed=5), folder))
-    return min(paths, key=lambda path: abs(np.log(_median_s(path) / _WISHED_S)))
-
-
-def _written(models: Iterable[onnx.ModelProto], folder: Path) -> Iterable[Path]:
-    for index, model in enumerate(models):
-        path = folder / f"probe_{index}.onnx"
-        onnx.save(model, path)
-        yield path
+def network_near(wished_s: float, folder: Path) -> Path:
+    """Of some networks the one whose inference is nearest to a time, written to a folder."""
+    paths = []
+    for index, model in enumerate(probe_networks(12, seed=5)):
+        paths.append(folder / f"probe_{index}.onnx")
+        onnx.save(model, paths[-1])
+    return min(paths, key=lambda path: abs(np.log(_median_s(path) / wished_s)))
 
 
 def _options() -> argparse.Namespace:
