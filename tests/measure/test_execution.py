@@ -218,3 +218,14 @@ def test_weights_of_integer_operators_and_moved_ones() -> None:
         3,
         1,
     )
+
+
+def test_a_mask_beside_its_weight_makes_zeros() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] x) => (float[N, 3] y) { w = Mul(raw, mask) y = MatMul(x, w) }"""
+    proto = onnx.parser.parse_model(text)
+    mask = np.array([[0, 1, 1], [0, 0, 1]], np.float32)
+    for name, values in (("raw", np.ones((2, 3), np.float32)), ("mask", mask)):
+        proto.graph.initializer.append(numpy_helper.from_array(values, name))
+    (found,) = operator_weights(load(proto))
+    assert (found.units, found.zero_units, found.count, found.zeros) == (3, 1, 6, 3)

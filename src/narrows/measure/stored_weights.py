@@ -118,6 +118,9 @@ class _Constants:
         if maker.op_type == "DequantizeLinear":
             return self._dequantized(maker)
         inner = self.weight(maker, 0) if maker.input else None
+        other = self.weight(maker, 1) if maker.op_type == "Mul" else None
+        if inner is not None and other is not None:  # a mask, or the weight that it masks
+            return _Weight(used=inner.used & other.used, scales=max(inner.scales, other.scales))
         if inner is None or maker.op_type != "Transpose":
             return inner
         order = next((tuple(a.ints) for a in maker.attribute if a.name == "perm"), None)
