@@ -10,6 +10,7 @@ entropy     the one whose quantized distribution diverges least from the true on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, final, get_args
 
@@ -240,6 +241,8 @@ def _divergence(
     # What is clipped lies in the last bin inside, which the quantized distribution does not know.
     clipped = np.where(inside, counts, 0).astype(np.float64)
     places = np.flatnonzero(inside)
+    if not len(places):
+        return math.inf
     clipped[places[0]] += counts[: places[0]].sum()
     clipped[places[-1]] += counts[places[-1] + 1 :].sum()
     filled = inside & (counts > 0)
