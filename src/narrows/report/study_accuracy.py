@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from narrows.measure.intervals import Estimate
 from narrows.report.figures import Style, Theme, canvas, key_below, short, title_above
-from narrows.report.study_colours import MARKS, runtime_title, variant_colours
-from narrows.report.study_figures import network_rows, offsets, threads_text, tint
+from narrows.report.study_colours import MARKS, variant_colours
+from narrows.report.study_figures import network_rows, offsets, tint
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title, threads_text
 from narrows.study.record import MeasuredRecord
 from narrows.units import seconds_text
 
@@ -47,7 +48,6 @@ def draw_accuracy(scene: StudyScene, theme: Theme) -> Figure | None:
     runtimes = [name for name in scene.compiled if any(key[2] == name for key in found)]
     height = 1.1 + len(networks) * (0.14 + 0.13 * len(scene.variants))
     figure, grid = canvas(1.9 + 3.4 * len(runtimes), height, 1, len(runtimes), sharey=True)
-    low = min(accuracy.low for _, accuracy in judged)
     colours, width = variant_colours(scene.variants), 0.66 / len(scene.variants)
     for axes, runtime in zip(grid.flat, runtimes, strict=True):
         network_rows(axes, networks, theme)
@@ -56,7 +56,8 @@ def draw_accuracy(scene: StudyScene, theme: Theme) -> Figure | None:
                 if accuracy := found.get((network, variant, runtime)):
                     colour = tint(colours[variant], theme)
                     _draw_bar(axes, accuracy, index + offset, (width, colour), theme)
-        axes.set_xlim(max(0.0, 100 * low - 12), 108)
+        axes.set_xlim(0, 112)
+        axes.set_xticks(range(0, 101, 20))
         axes.set_xlabel("accuracy (%)")
         axes.set_title(runtime_title(runtime))
     title_above(figure, "Accuracy before and after", [_scope(judged)], theme)
@@ -157,11 +158,7 @@ def _runtime_handles(scene: StudyScene, theme: Theme) -> list[Any]:
 
     handles = []
     for place, runtime in enumerate(scene.compiled):
-        style = {
-            "marker": MARKS[place % len(MARKS)],
-            "linestyle": "",
-            "markeredgecolor": theme.soft,
-        }
+        style: Style = {"marker": MARKS[place % len(MARKS)], "markeredgecolor": theme.soft}
         filled = theme.soft if place == 0 else theme.page
         label = runtime_title(runtime)
         handles.append(Line2D([], [], linestyle="", markerfacecolor=filled, label=label, **style))

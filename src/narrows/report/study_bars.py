@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from narrows.report.figures import Theme, canvas, key_below, title_above
-from narrows.report.study_colours import runtime_title, variant_colours
-from narrows.report.study_figures import network_rows, offsets, threads_text, tint
+from narrows.report.figures import Style, Theme, canvas, key_below, title_above
+from narrows.report.study_colours import variant_colours
+from narrows.report.study_figures import network_rows, offsets, tint
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title, threads_text
 from narrows.study.claims import energy_j
 from narrows.study.record import MeasuredRecord
 from narrows.study.settings import ORIGINAL
@@ -105,10 +106,12 @@ def _draw_panel(
             axes.barh(place, shown, 0.68 / len(changed), color=tint(colours[variant], theme))
             over = f"{share:.0f} %: " if share > _MOST else ""
             told = f" {over}{panel.text(values[1])} → {panel.text(values[0])}"
-            axes.text(shown, place, told, fontsize=6.2, va="center", color=theme.soft)
-    axes.axvline(100, color=tint(colours[ORIGINAL], theme), linewidth=1.2)
+            ground = {"facecolor": theme.page, "alpha": 0.75, "linewidth": 0, "pad": 0.6}
+            style: Style = {"fontsize": 6.2, "va": "center", "color": theme.soft, "bbox": ground}
+            axes.text(shown, place, told, **style)
+    axes.axvline(100, color=tint(colours[ORIGINAL], theme), linewidth=1.2, zorder=1.5)
     axes.set_xlim(0, most * 1.62)
-    axes.set_xticks([tick for tick in (0, 25, 50, 75, 100, 150, 200) if tick <= most])
+    axes.set_xticks([tick for tick in (0, 50, 100, 150, 200, 250) if tick <= most])
     axes.set_xlabel("% of the original")
     axes.set_title(panel.title)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from narrows.measure.breakdown import UNEXPLAINED
 from narrows.report.study_scene import StudyScene
-from narrows.study.settings import ORIGINAL, TORCH
+from narrows.study.settings import ORIGINAL
 
 Pair = tuple[str, str]
 
@@ -45,12 +45,6 @@ _REST: Final[Mapping[str, Pair]] = {
 # Runtimes differ by mark and line, so that colour is left for variants.
 MARKS: Final = ("o", "s", "D", "^", "v")
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "triangle-down")
-TITLES: Final[Mapping[str, str]] = {
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "litert": "LiteRT",
-    TORCH: "PyTorch eager",
-}
 
 
 def variant_colours(variants: Sequence[str]) -> dict[str, Pair]:
@@ -93,8 +87,3 @@ def operator_colours(types: Sequence[str]) -> dict[str, Pair]:
     named = [name for name in types if name not in _REST]
     found = dict(zip(named, _TYPES, strict=False))
     return {name: _REST[name] if name in _REST else found[name] for name in types}
-
-
-def runtime_title(runtime: str) -> str:
-    """What a reader sees of a runtime."""
-    return TITLES.get(runtime, runtime)

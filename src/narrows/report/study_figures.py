@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from narrows.report.figures import Theme, draw_files, short
 from narrows.report.study_colours import Pair
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import threads_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,13 +89,3 @@ def offsets(count: int, room: float = 0.76) -> list[float]:
     """
     step = room / max(1, count)
     return [(index - (count - 1) / 2) * step for index in range(count)]
-
-
-def threads_text(threads: int) -> str:
-    """The number of threads in words.
-
-    Example:
-        >>> threads_text(1), threads_text(2)
-        ('1 thread', '2 threads')
-    """
-    return f"{threads} thread{'' if threads == 1 else 's'}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from narrows.report.figures import Theme, canvas, key_below, short, title_above
-from narrows.report.study_colours import operator_colours, operator_shares, runtime_title
+from narrows.report.study_colours import operator_colours, operator_shares
 from narrows.report.study_figures import tint
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title, threads_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ def draw_operators(scene: StudyScene, theme: Theme) -> Figure | None:
     )
     figure, grid = canvas(1.0 + 4.4 * columns, height, 1, columns)
     colours = operator_colours(list(next(iter(shares.values()))))
+    deepest = 1.0
     for axes, places in zip(grid.flat, rows, strict=True):
         spots, spot = [], 0.0
         for index, place in enumerate(places):
@@ -50,12 +52,14 @@ def draw_operators(scene: StudyScene, theme: Theme) -> Figure | None:
         ]
         axes.set_yticks(spots, names, fontsize=7.5)
         axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
-        axes.set_ylim(max(spots, default=1) + 0.6, 0.4)
+        deepest = max(deepest, *spots)
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the time")
         axes.grid(visible=False, axis="y")
+    for axes in grid.flat:
+        axes.set_ylim(deepest + 0.6, 0.4)
     runtimes = dict.fromkeys(runtime_title(runtime) for _, _, runtime in shares)
-    title = f"Where the time goes, {', '.join(runtimes)}, {scene.threads[0]} thread(s)"
+    title = f"Where the time goes, {', '.join(runtimes)}, {threads_text(scene.threads[0])}"
     title_above(figure, title, [scene.scope], theme)
     handles = [Patch(color=tint(pair, theme), label=kind) for kind, pair in colours.items()]
     key_below(figure, handles, min(len(handles), 2 + 2 * columns))

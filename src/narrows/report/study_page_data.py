@@ -12,10 +12,10 @@ from narrows.report.study_colours import (
     SYMBOLS,
     operator_colours,
     operator_shares,
-    runtime_title,
     variant_colours,
 )
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title
 from narrows.study.claims import answer, time_ratio
 from narrows.study.record import MeasuredRecord
 
@@ -42,7 +42,8 @@ def study_page_data(scene: StudyScene) -> Json:
             for (n, v, r), found in shares.items()
         ],
         "rows": [_row(record) for record in scene.records],
-        "failed": [{**asdict(record.cell), "reason": record.reason} for record in scene.failed],
+        "failed": scene.failures(),
+        "failed_cells": len(scene.failed),
         "missing": scene.missing,
         "answer": answer(scene.claims),
         "claims": [{**asdict(claim), "sentence": claim.sentence} for claim in scene.claims],

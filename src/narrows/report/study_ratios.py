@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from narrows.report.figures import Theme, canvas, key_below, title_above
-from narrows.report.study_colours import MARKS, runtime_title, variant_colours
-from narrows.report.study_figures import network_rows, offsets, threads_text, tint
+from narrows.report.study_colours import MARKS, variant_colours
+from narrows.report.study_figures import network_rows, offsets, tint
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title, threads_text
 from narrows.study.claims import time_ratio
 from narrows.study.settings import ORIGINAL
 

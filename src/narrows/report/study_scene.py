@@ -65,6 +65,13 @@ class StudyScene:
                 if variant != ORIGINAL and self.any_of(network, variant):
                     yield network, variant
 
+    def failures(self) -> list[str]:
+        """What failed, cells of one network and reason together."""
+        groups: dict[tuple[str, str], list[Cell]] = {}
+        for record in self.failed:
+            groups.setdefault((record.cell.network, record.reason), []).append(record.cell)
+        return [f"{_those(own)}: {reason}" for (_, reason), own in groups.items()]
+
     @property
     def compiled(self) -> tuple[str, ...]:
         """The runtimes that variants are compared on: all but the eager baseline."""
@@ -116,6 +123,10 @@ def read_study(folder: str | Path) -> StudyScene:
         missing=len(wanted) - len(found),
         claims=claims(measured),
     )
+
+
+def _those(own: list[Cell]) -> str:
+    return str(own[0]) if len(own) == 1 else f"{own[0].network}, {len(own)} cells"
 
 
 def _cleaned(record: MeasuredRecord) -> MeasuredRecord:

@@ -9,9 +9,8 @@ from typing import Final
 from narrows.files import write_atomic
 from narrows.measure.intervals import Estimate
 from narrows.report.figures import make_folder
-from narrows.report.study_colours import runtime_title
-from narrows.report.study_figures import threads_text
 from narrows.report.study_scene import StudyScene
+from narrows.study.cells import runtime_title, threads_text
 from narrows.study.claims import Claim, answer, energy_j, time_ratio
 from narrows.study.record import MeasuredRecord
 from narrows.study.settings import ORIGINAL, TORCH
@@ -39,7 +38,10 @@ def write_tables(scene: StudyScene, folder: str | Path) -> Path:
 def tables_text(scene: StudyScene) -> str:
     """All tables of a study."""
     parts = [f"# {_plain(scene.title)}", f"Measured on {_plain(scene.scope)}."]
-    parts += ["## The claim: −75 % size, but 1.45 × slower", _plain(answer(scene.claims))]
+    parts += [
+        "## The claim: −75 % size, but 1.45 × slower",
+        "\n".join(f"* {_plain(line)}" for line in answer(scene.claims)),
+    ]
     parts.append(_claims(scene.claims))
     parts += ["## Size", _sizes(scene)]
     for threads in scene.threads:
@@ -48,8 +50,8 @@ def tables_text(scene: StudyScene) -> str:
         parts += ["## Accuracy", accuracies]
     parts += ["## Energy of one inference", _energies(scene)]
     if scene.failed:
-        lines = [f"* {record.cell}: {record.reason}" for record in scene.failed]
-        parts += ["## Could not be measured", "\n".join(map(_plain, lines))]
+        lines = [f"* {_plain(text)}" for text in scene.failures()]
+        parts += ["## Could not be measured", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -39,6 +39,12 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "litert": ("ai-edge-litert",),
     TORCH: ("torch",),
 }
+_TITLES: Final[Mapping[str, str]] = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "litert": "LiteRT",
+    TORCH: "PyTorch eager",
+}
 _SCHEDULE: Final = (
     "target",
     "rounds",
@@ -69,8 +75,27 @@ class Cell:
 
     def __str__(self) -> str:
         """As progress and messages name it."""
-        many = "thread" if self.threads == 1 else "threads"
-        return f"{self.network} · {self.variant} · {self.runtime} · {self.threads} {many}"
+        return f"{self.network} · {self.variant} · {self.runtime} · {threads_text(self.threads)}"
+
+
+def runtime_title(runtime: str) -> str:
+    """What a reader sees of a runtime.
+
+    Example:
+        >>> runtime_title("onnxruntime"), runtime_title("torch")
+        ('ONNX Runtime', 'PyTorch eager')
+    """
+    return _TITLES.get(runtime, runtime)
+
+
+def threads_text(threads: int) -> str:
+    """A number of threads in words.
+
+    Example:
+        >>> threads_text(1), threads_text(2)
+        ('1 thread', '2 threads')
+    """
+    return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def cells(settings: StudySettings) -> tuple[Cell, ...]:

@@ -15,7 +15,7 @@ from typing import Final, final
 
 from narrows.measure.energy import EnergyRecord
 from narrows.measure.intervals import Estimate
-from narrows.study.cells import Cell
+from narrows.study.cells import Cell, runtime_title, threads_text
 from narrows.study.record import MeasuredRecord
 from narrows.study.settings import ORIGINAL
 
@@ -64,13 +64,12 @@ class Claim:
             ...     smaller_and_slower=(),
             ... )
             >>> claim.sentence
-            'int8 on onnxruntime, 1 thread: size -50.0 %, time × 1.00 (1.00 to 1.00 over
+            'int8 on ONNX Runtime, 1 thread: size -50.0 %, time × 1.00 (1.00 to 1.00 over
             2 networks): slower on 0, faster on 1, not told apart on 1.'
         """
-        many = "thread" if self.threads == 1 else "threads"
         networks = "network" if self.networks == 1 else "networks"
         return (
-            f"{self.variant} on {self.runtime}, {self.threads} {many}:"
+            f"{self.variant} on {runtime_title(self.runtime)}, {threads_text(self.threads)}:"
             f" size {100 * (self.size.value - 1):+.1f} %, time × {self.time.value:.2f}"
             f" ({self.time.low:.2f} to {self.time.high:.2f} over {self.networks} {networks}):"
             f" slower on {len(self.slower)}, faster on {len(self.faster)},"
@@ -145,32 +144,38 @@ def energy_j(record: MeasuredRecord) -> float | None:
     return found.dynamic_j.median if isinstance(found, EnergyRecord) else None
 
 
-def answer(found: Sequence[Claim]) -> str:
-    """The answer to the claim, in a few sentences."""
+def answer(found: Sequence[Claim]) -> tuple[str, ...]:
+    """The answer to the claim: a summary, then which variants it holds for, in part, and not."""
     if not found:
-        return "No variant was measured beside its original: there is nothing to say yet."
-    holding = [c for c in found if c.size.value < 1 and c.time.low > 1]
-    partly = [c for c in found if c.smaller_and_slower and c not in holding]
+        return ("No variant was measured beside its original: there is nothing to say yet.",)
+    smaller = [claim for claim in found if claim.size.value < 1]
+    whole = [c for c in smaller if len(c.smaller_and_slower) == c.networks]
+    partly = [c for c in smaller if c.smaller_and_slower and c not in whole]
     never = [c for c in found if not c.smaller_and_slower]
-    parts = []
-    for title, group in (
-        ("smaller and slower on every network", holding),
-        ("smaller and slower on some", partly),
-        ("slower on none", never),
-    ):
-        if group:
-            listed = "; ".join(_short(claim) for claim in group)
-            parts.append(f"{title[0].upper()}{title[1:]}: {listed}.")
-    return " ".join(parts)
-
-
-def _short(claim: Claim) -> str:
-    count = f"{len(claim.slower)} of {claim.networks} slower"
-    return (
-        f"{claim.variant} on {claim.runtime} with {claim.threads} thread"
-        f"{'' if claim.threads == 1 else 's'}"
-        f" ({100 * (claim.size.value - 1):+.0f} % size, × {claim.time.value:.2f} time, {count})"
+    summary = (
+        "It depends on the format and the runtime. Smaller and slower were"
+        f" {len(whole)} of {len(found)} combinations of variant, runtime and threads on every"
+        f" network, {len(partly)} on some networks, {len(never)} on none."
     )
+    groups = (
+        ("Smaller and slower on every network", whole),
+        ("Smaller and slower on some", partly),
+        ("Not slower on any network, as far as can be told", never),
+    )
+    return (summary, *(f"{title}: {_listed(group)}." for title, group in groups if group))
+
+
+def _listed(group: Sequence[Claim]) -> str:
+    """Claims, those of one variant and runtime together."""
+    together: dict[str, list[str]] = {}
+    for claim in group:
+        name = f"{claim.variant} on {runtime_title(claim.runtime)}"
+        told = (
+            f"{threads_text(claim.threads)}: {100 * (claim.size.value - 1):+.0f} % size,"
+            f" × {claim.time.value:.2f} time, {len(claim.slower)} of {claim.networks} slower"
+        )
+        together.setdefault(name, []).append(told)
+    return "; ".join(f"{name} ({'; '.join(parts)})" for name, parts in together.items())
 
 
 def _spread(values: Sequence[float]) -> Estimate:

@@ -9,6 +9,7 @@ from typing import Final, final
 from narrows.graph.cost import total_macs
 from narrows.graph.load import Model, load
 from narrows.measure.breakdown import breakdown
+from narrows.measure.energy_estimate import estimated_energy_j
 from narrows.measure.execution import Execution, execution
 from narrows.measure.size import ModelSize, model_size
 from narrows.study.record import Operators
@@ -40,7 +41,7 @@ class VariantFacts:
     macs: int
     execution: Execution
     operators: Operators | None
-    estimated_energy_j: float | None
+    estimated_energy_j: float
 
 
 def variant_facts(
@@ -66,7 +67,7 @@ def variant_facts(
         macs=macs,
         execution=execution(model, original=None if is_original else original),
         operators=_operators(model, threads, macs) if operators else None,
-        estimated_energy_j=None,
+        estimated_energy_j=estimated_energy_j(model).energy_j,
     )
 
 

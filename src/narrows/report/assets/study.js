@@ -11,12 +11,13 @@ const STATE = {
 
 function showFacts() {
   const facts = DATA.facts.map(([name, value]) => element("li", {}, `${name} `, element("b", {}, value)));
-  const warn = [[DATA.failed.length, "failed"], [DATA.missing, "not measured yet"]].filter(([count]) => count);
+  const warn = [[DATA.failed_cells, "failed"], [DATA.missing, "not measured yet"]].filter(([count]) => count);
   facts.unshift(...warn.map(([count, what]) => element("li", { class: "demo" }, `${count} ${count === 1 ? "cell" : "cells"} ${what}`)));
   byId("facts").replaceChildren(...facts);
-  byId("sentence").textContent = DATA.answer;
+  byId("sentence").textContent = DATA.answer[0];
+  byId("found").replaceChildren(...DATA.answer.slice(1).map((line) => element("li", {}, line)));
   byId("failures").hidden = DATA.failed.length === 0;
-  byId("failed").replaceChildren(...DATA.failed.map((one) => element("li", {}, `${one.network} · ${one.variant} · ${one.runtime} · ${one.threads}: ${one.reason}`)));
+  byId("failed").replaceChildren(...DATA.failed.map((line) => element("li", {}, line)));
   for (const note of document.querySelectorAll(".scope")) note.textContent = `Counted on: ${DATA.scope}.`;
   byId("footer").textContent = `Measured on: ${DATA.scope}`;
 }

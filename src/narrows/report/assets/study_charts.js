@@ -103,12 +103,12 @@ function drawRatios(state) {
         + `× ${row.ratio.value.toFixed(3)} [${row.ratio.low.toFixed(3)}, ${row.ratio.high.toFixed(3)}]: ${row.verdict}` });
     });
     const claim = DATA.claims.find((one) => one.variant === variant && one.runtime === runtime && one.threads === state.threads);
-    if (claim) points.push({ index: names.length - 1, value: claim.time.value, low: claim.time.value, high: claim.time.value, text: escapeText(claim.sentence) });
-    all.push(...points.flatMap((point) => [point.low, point.high]));
+    if (claim) points.push({ index: names.length - 1, value: claim.time.value, low: null, high: null, text: escapeText(claim.sentence) });
+    all.push(...points.filter((point) => point.low !== null).flatMap((point) => [point.low, point.high]));
     return {
       type: "scatter", mode: "markers", hoverinfo: "text", x: points.map((p) => p.value), y: points.map((p) => p.index + (place - (series.length - 1) / 2) * room),
       hovertext: points.map((p) => p.text), visible: state.hidden.has(`${variant} ${runtime}`) ? false : true,
-      error_x: { type: "data", symmetric: false, array: points.map((p) => p.high - p.value), arrayminus: points.map((p) => p.value - p.low), color: variantColour(variant), thickness: 1.5, width: 3 },
+      error_x: { type: "data", symmetric: false, array: points.map((p) => p.high && p.high - p.value), arrayminus: points.map((p) => p.low && p.value - p.low), color: variantColour(variant), thickness: 1.5, width: 3 },
       marker: { color: variantColour(variant), symbol: points.map((p) => RUNTIMES[runtime].symbol + (runtime === DATA.compiled[0] ? "" : "-open")),
         size: points.map((p) => (p.index === names.length - 1 ? 11 : 7.5)), line: { width: 1.6, color: variantColour(variant) } },
     };
