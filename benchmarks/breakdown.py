@@ -1,6 +1,7 @@
 """Where the time of networks goes, in float32 and in int8, against this machine's roofline.
 
-    python benchmarks/breakdown.py [--networks NAME ...] [--threads N] [--rows N] [--out FILE.json]
+    python benchmarks/breakdown.py [--networks NAME ...] [--threads N] [--backend openvino]
+        [--rows N] [--out FILE.json]
 
 Int8 is ONNX Runtime's QDQ with uint8 activations and weights per channel, calibrated on random
 inputs: its answers are worthless, its kernels and their times are those of a real one. For each it
@@ -73,6 +74,7 @@ def _tell(roof: Roofline) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--backend", default="onnxruntime", choices=("onnxruntime", "openvino"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--rows", type=int, default=5, help="slowest layers to print")
@@ -83,7 +85,13 @@ def main() -> None:
     records: list[dict[str, Any]] = []
     for network in options.networks:
         for variant, model in variants(network):
-            found = breakdown(model, threads=options.threads, runs=options.runs, roofline=roof)
+            found = breakdown(
+                model,
+                threads=options.threads,
+                runs=options.runs,
+                roofline=roof,
+                backend=options.backend,
+            )
             ran = execution(model)
             print(f"{network} {variant}: {1e3 * found.total_s:.2f} ms; {ran.text}")
             if found.contention:

@@ -19,17 +19,22 @@ import numpy as np
 
 from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost, node_costs
-from narrows.graph.load import Model, session
-from narrows.graph.ort import run
+from narrows.graph.load import Model
 from narrows.measure.contender import CallableContender
 from narrows.measure.contention import read_load, signs
 from narrows.measure.environment import Environment, environment
 from narrows.measure.layers import kind_of, layers_of
-from narrows.measure.operators import INT8_KERNELS, OperatorTime, example_input, operator_times
+from narrows.measure.operators import OperatorTime, operator_times, plain_run
+from narrows.measure.operators_openvino import openvino_run, openvino_times
 from narrows.measure.roofline import Limit, Roofline
 
 UNEXPLAINED: Final = "unexplained"
 
+# Runtime → how it is called plainly, and under its profiler.
+_PROFILERS: Final = {
+    "onnxruntime": (plain_run, operator_times),
+    "openvino": (openvino_run, openvino_times),
+}
 _PLAIN_RUNS: Final = 5  # between as many profiled ones
 _ROOT: Final = Path("/")
 
@@ -45,7 +50,7 @@ class OperatorRow:
         layers: Nodes of the model, those that quantize or dequantize left out; of a kernel that
             does nothing else the layer that it does so for.
         int8: Whether it multiplies in 8-bit integers.
-        time_s: Lower quartile over the runs.
+        time_s: Lower quartile over the runs; in OpenVINO their mean.
         share: Of the whole.
         macs: Multiply-accumulates.
         moved_bytes: Weights and data it reads and what it makes.
@@ -113,13 +118,14 @@ class Breakdown:
         rows: Kernels in the order they run, and last what is unexplained; they sum to the whole.
         by_type: The same by type, the longest first and what is unexplained last.
         total_s: The whole: lower quartile of runs without the profiler, in between the others;
-            of one thread by processor time.
+            of one thread by processor time. In OpenVINO their mean by the wall clock.
         unexplained_s: The whole less the kernels; negative where the profiler slowed them more
             than dispatch and gaps took.
         roofline: The machine's limits; None where none were given.
         environment: Where.
         contention: What spoke for other load in most of the blocks of runs; empty where nothing
             did. Of more than one thread what is unexplained then holds that load too.
+        backend: The runtime.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -131,10 +137,16 @@ class Breakdown:
     roofline: Roofline | None
     environment: Environment
     contention: tuple[str, ...]
+    backend: str = "onnxruntime"
 
 
 def breakdown(
-    model: Model, *, threads: int = 1, runs: int = 20, roofline: Roofline | None = None
+    model: Model,
+    *,
+    threads: int = 1,
+    runs: int = 20,
+    roofline: Roofline | None = None,
+    backend: str = "onnxruntime",
 ) -> Breakdown:
     """Take a model's time apart.
 
@@ -143,10 +155,13 @@ def breakdown(
         threads: Threads inside an operator.
         runs: Runs under the profiler; there are as many without.
         roofline: The machine's limits at as many threads, from `machine_roofline`.
+        backend: The runtime: "onnxruntime" or "openvino".
 
     Raises:
+        MissingExtra: The runtime is not installed.
         ModelError: The model does not run.
-        MeasureError: The profiler wrote nothing that can be read, or the roofline is another's.
+        MeasureError: The profiler wrote nothing that can be read, the roofline is another's, or
+            the runtime has no profiler.
     """
     here = environment(threads=threads)
     if roofline is not None and roofline.environment_key != here.key:
@@ -155,22 +170,7 @@ def breakdown(
             f" {here.cpu_model} with {threads}: measure it here with machine_roofline"
         )
         raise MeasureError(msg)
-    running = session(model.proto, threads=threads)
-    feeds = {model.input.name: example_input(model)}
-    run(running, feeds)
-    plain = CallableContender("plain", lambda: run(running, feeds), threads=threads)
-    calls_s: list[float] = []
-    seen: list[tuple[str, ...]] = []
-
-    def between() -> None:
-        before = read_load(_ROOT)
-        wall_s, cpu_s = plain.call(min_calls=_PLAIN_RUNS + 1, seconds=0.0)
-        seen.append(signs((wall_s, cpu_s), before, read_load(_ROOT), threads=threads))
-        # The first call finds caches full of something else.
-        calls_s.extend((cpu_s if threads == 1 else wall_s)[1:])
-
-    times = operator_times(model, runs=runs, threads=threads, between=between)
-    total_s = float(np.quantile(calls_s, 0.25))
+    times, total_s, contention = _timed(model, threads=threads, runs=runs, backend=backend)
     costs = {cost.name: cost for cost in node_costs(model)}
     rows = []
     for timed in times:
@@ -185,8 +185,38 @@ def breakdown(
         unexplained_s=unexplained_s,
         roofline=roofline,
         environment=here,
-        contention=_most_telling(seen),
+        contention=contention,
+        backend=backend,
     )
+
+
+def _timed(
+    model: Model, *, threads: int, runs: int, backend: str
+) -> tuple[tuple[OperatorTime, ...], float, tuple[str, ...]]:
+    """The kernels, the whole, and what spoke for other load, from runs that take turns."""
+    if backend not in _PROFILERS:
+        msg = f"{backend!r} has no profiler to ask: choose from {', '.join(_PROFILERS)}"
+        raise MeasureError(msg)
+    plain_of, times_of = _PROFILERS[backend]
+    call = plain_of(model, threads)
+    call()
+    plain = CallableContender("plain", call, threads=threads)
+    calls_s: list[tuple[float, float]] = []
+    seen: list[tuple[str, ...]] = []
+
+    def between() -> None:
+        before = read_load(_ROOT)
+        taken = plain.call(min_calls=_PLAIN_RUNS + 1, seconds=0.0)
+        seen.append(signs(taken, before, read_load(_ROOT), threads=threads))
+        # The first call finds caches full of something else.
+        calls_s.extend(list(zip(*taken, strict=True))[1:])
+
+    times = times_of(model, runs=runs, threads=threads, between=between)
+    wall_s, cpu_s = np.transpose(calls_s)
+    if backend == "openvino":  # whose profiler tells means
+        return times, float(wall_s.mean()), _most_telling(seen)
+    own_s = cpu_s if threads == 1 else wall_s
+    return times, float(np.quantile(own_s, 0.25)), _most_telling(seen)
 
 
 def _most_telling(seen: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -202,7 +232,7 @@ def _row(
     roofline: Roofline | None,
 ) -> OperatorRow:
     macs, moved = sum(node.macs for node in nodes), timed.in_bytes + timed.out_bytes
-    int8 = timed.kernel in INT8_KERNELS
+    int8 = timed.is_int8 and macs > 0
     limit, share = None, None
     if roofline is not None:
         least_s, limit = roofline.least_s(macs, moved, int8=int8)

@@ -13,7 +13,7 @@ from narrows.graph.load import Model
 LAYOUT: Final = "change of layout"
 QUANTIZE: Final = "quantize, dequantize"
 
-_LAYOUT_KERNELS: Final = frozenset({"ReorderInput", "ReorderOutput", "Transpose"})
+_LAYOUT_KERNELS: Final = frozenset({"ReorderInput", "ReorderOutput", "Reorder", "Transpose"})
 _PAIR: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 

@@ -56,6 +56,11 @@ class OperatorTime:
     out_bytes: int
 
     @property
+    def is_int8(self) -> bool:
+        """Whether it computes in 8-bit integers; OpenVINO writes that into its kernels' names."""
+        return self.kernel in INT8_KERNELS or self.kernel.endswith("_I8")
+
+    @property
     def is_reorder(self) -> bool:
         """Whether it only changes the layout."""
         return self.kernel in _REORDERS
@@ -123,6 +128,17 @@ def operator_times(
         )
         for event in events
     )
+
+
+def plain_run(model: Model, threads: int) -> Callable[[], object]:
+    """A call of a model on a random input, without the profiler.
+
+    Raises:
+        ModelError: The model does not run.
+    """
+    running = session(model.proto, threads=threads)
+    feeds = {model.input.name: example_input(model)}
+    return lambda: run(running, feeds)
 
 
 def example_input(model: Model, *, seed: int = 0) -> Any:
