@@ -3,11 +3,11 @@
     python benchmarks/energy_accuracy.py [--cycles 6] [--load 10] [--idle 5] [--out FILE.json]
 
 A process of its own rewrites a tree of sysfs every millisecond: a processor's counter that wraps,
-and a board's power monitor. Its power is idle power that drifts, and bursts of three
-milliseconds or more while a load is on; it integrates what it shows, so the truth is known. The energy is measured as on
-a real board, by the polling process, in real time. Then traces with known bursts are replayed by a
-clock that jumps. Last, the time of a small computation with and without the polling process beside
-it. About six minutes; run it on a quiet machine.
+and a board's power monitor. Its power is idle power that drifts, and bursts of three milliseconds
+or more while a load is on; it integrates what it shows, so the truth is known. The energy is
+measured as on a real board, by the polling process, in real time. Then traces with known bursts are
+replayed by a clock that jumps. Last, the time of a small computation with and without the polling
+process beside it. About six minutes; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class FakeMachine(Contender):
 
     name = "fake machine"
     threads = 2
+    own_process = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -195,7 +196,7 @@ def _real_time(machine: FakeMachine, title: str, options: argparse.Namespace) ->
     assert isinstance(record, EnergyRecord)
     _, _, ticks_after, passed_after_s = machine.now()
     rate_hz = (ticks_after - ticks) / (passed_after_s - passed_s)
-    true_j = machine.true_j[1:]  # the first call warms up
+    true_j = machine.true_j[-options.cycles :]  # the first calls warm up
     errors = [got / true - 1 for got, true in zip(record.dynamic_j.samples, true_j, strict=True)]
     return {
         "dynamic_error": record.dynamic_j.median / float(np.median(true_j)) - 1,
@@ -233,35 +234,56 @@ class JumpingClock(Clock):
 
 def _replayed(folder: Path, count: int) -> dict[str, Any]:
     """Energy of traces whose bursts are known in closed form, at about 1 kHz, unevenly."""
+    path = folder / "trace.csv"
+    write_meter_table(path, _trace(0, 0.0, 1.0, []))
+    loads, _ = _replay(path)
     errors = []
     for seed in range(count):
         random = np.random.default_rng(seed)
-        high_w, idle_w, duty = random.uniform(0.5, 20), random.uniform(0.5, 10), random.uniform()
-        duty = max(0.1, duty)
-        clock = JumpingClock()
-        work = CallableContender("work", lambda clock=clock: clock.sleep(0.01), 2, clock)
-        # where measure_energy puts them: margin, then idle, margin, load, margin, idle each time
-        starts = [0.5 + 1.5 + i * 5.0 for i in range(5)]
-        gaps_s = random.uniform(0.5e-3, 1.5e-3, 27_000)
-        times_s = np.concatenate([[0.0], np.cumsum(gaps_s)])
-        energy_j = idle_w * times_s
-        for start_s in starts:
-            whole, rest_s = np.divmod(np.clip(times_s - start_s, 0, 2.0), 0.01)
-            energy_j += high_w * (whole * 0.01 * duty + np.minimum(rest_s, 0.01 * duty))
-        trace = Trace(
-            times_s=tuple(times_s.tolist()),
-            energy_j=tuple(energy_j.tolist()),
-            update_s=1e-3,
-            change_s=1e-3,
-        )
-        path = folder / "trace.csv"
-        write_meter_table(path, trace)
-        record = measure_energy(
-            work, Replay(path=path), cycles=5, load_s=2.0, idle_s=1.0, clock=clock
-        )
-        assert isinstance(record, EnergyRecord)
-        errors.append(record.dynamic_j.median / (high_w * duty * 0.01) - 1)
+        high_w, idle_w, duty = random.uniform(0.5, 20), random.uniform(0.5, 10), random.uniform(0.1)
+        write_meter_table(path, _trace(seed, high_w * duty, idle_w, loads, duty))
+        _, found_j = _replay(path)
+        errors.append(found_j / (high_w * duty * 0.01) - 1)
     return {"traces": count, "worst_error": max(errors, key=abs)}
+
+
+def _trace(
+    seed: int,
+    mean_w: float,
+    idle_w: float,
+    loads: list[tuple[float, float]],
+    duty: float = 1.0,
+) -> Trace:
+    gaps_s = np.random.default_rng(seed).uniform(0.5e-3, 1.5e-3, 30_000)
+    times_s = np.concatenate([[0.0], np.cumsum(gaps_s)])
+    energy_j = idle_w * times_s
+    for start_s, end_s in loads:
+        whole, rest_s = np.divmod(np.clip(times_s - start_s, 0, end_s - start_s), 0.01)
+        energy_j += mean_w / duty * (whole * 0.01 * duty + np.minimum(rest_s, 0.01 * duty))
+    return Trace(
+        times_s=tuple(times_s.tolist()),
+        energy_j=tuple(energy_j.tolist()),
+        update_s=1e-3,
+        change_s=1e-3,
+    )
+
+
+def _replay(path: Path) -> tuple[list[tuple[float, float]], float]:
+    """Where its loads were, in seconds of the trace, and the dynamic energy that was found."""
+    clock = JumpingClock()
+    work = CallableContender("work", lambda: clock.sleep(0.01), 2, clock)
+    record = measure_energy(
+        work,
+        Replay(path=path),
+        cycles=5,
+        load_s=2.0,
+        idle_s=1.0,
+        clock=clock,
+        root=path.parent,
+    )
+    assert isinstance(record, EnergyRecord)
+    loads = [(cycle.started_s, cycle.started_s + cycle.load_s) for cycle in record.cycles]
+    return loads, record.dynamic_j.median
 
 
 def _overhead(machine: FakeMachine) -> dict[str, Any]:

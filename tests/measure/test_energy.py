@@ -103,17 +103,22 @@ class Worker(Contender):
 
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine
+        self.respawned = 0
+        self.idle_share = 0.0
 
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
         machine, wall_s = self._machine, []
         machine.loaded = True
+        seconds *= 1 - self.idle_share
         while sum(wall_s) < seconds or len(wall_s) < min_calls:
             machine.clock.sleep(0.005)
             wall_s.append(0.005)
         machine.loaded = False
+        machine.clock.sleep(sum(wall_s) * self.idle_share / (1 - self.idle_share))
         return tuple(wall_s), tuple(wall_s)
 
-    def respawn(self) -> None: ...
+    def respawn(self) -> None:
+        self.respawned += 1
 
     def close(self) -> None: ...
 
@@ -188,7 +193,11 @@ class Setup:
     def measure(self, sensor: Sensor | None = None, **options: float) -> EnergyRecord:
         given = {"cycles": 5, "load_s": 1.0, "idle_s": 0.5, "margin_s": 0.1} | options
         found = measure_energy(
-            self.worker, sensor or VirtualSensor(self.inner), clock=self.clock, **given
+            self.worker,
+            sensor or VirtualSensor(self.inner),
+            clock=self.clock,
+            root=self.root,
+            **given,
         )
         assert isinstance(found, EnergyRecord)
         return found
@@ -237,6 +246,37 @@ def test_updates_that_were_missed_are_told(tmp_path: Path) -> None:
     assert record.updates_seen < 0.9 * record.updates_expected
     assert any("saw less than 95 %" in warning for warning in record.warnings)
     assert record.dynamic_j.median == pytest.approx(INFERENCE_J, rel=0.01)  # it counts on
+
+
+def test_other_load_is_told_for_loads_and_for_idle_windows(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, "powercap")
+    (tmp_path / "proc").mkdir()
+    ticks = count()
+
+    def load() -> None:  # half of both processors is always busy, three threads want to run
+        busy = 4 * next(ticks)
+        cores = f"cpu  {busy} 0 0 {busy} 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0\ncpu1 1 0 0 1 0 0 0 0\n"
+        (tmp_path / "proc/stat").write_text(f"{cores}procs_running 4\n")
+        setup.clock.after(0.1, load)
+
+    load()
+    record = setup.measure()
+    assert record.latency.contended_rounds == (True,) * 5
+    told = " ".join(record.warnings)
+    assert "something else ran in 5 of 5 loads (run queue 4)" in told
+    assert "only 50% of the processors were idle" in told
+
+
+def test_each_cycle_has_a_fresh_process(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, "powercap")
+    assert setup.measure().latency.round_processes == (0, 1, 2, 3, 4)
+    assert setup.worker.respawned == 4
+
+
+def test_time_outside_inferences_is_told(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, "powercap")
+    setup.worker.idle_share = 0.2
+    assert any("only 80% of a load" in warning for warning in setup.measure().warnings)
 
 
 def test_a_slow_sensor_makes_windows_of_a_hundred_updates(tmp_path: Path) -> None:
@@ -333,15 +373,17 @@ class Idler(Contender):
 
     name = "idler"
     threads = 2
+    own_process = False
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self.loads_s: list[tuple[float, float]] = []
 
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
-        self.loads_s.append((self._clock.now_ns / 1e9, self._clock.now_ns / 1e9 + seconds))
         calls = max(min_calls, round(seconds / 0.01))
+        started_s = self._clock.now_ns / 1e9
         self._clock.sleep(calls * 0.01)
+        self.loads_s.append((started_s, self._clock.now_ns / 1e9))
         return (0.01,) * calls, (0.02,) * calls
 
     def respawn(self) -> None: ...
@@ -353,19 +395,32 @@ OPTIONS = {"cycles": 5, "load_s": 2.0, "idle_s": 1.0, "margin_s": 0.25}
 
 
 def stored_run(path: Path) -> tuple[VirtualClock, Idler, float]:
-    """A trace stored in `path` whose loads are where a run with `OPTIONS` has them."""
+    """A trace stored in `path` whose loads are where a run with `OPTIONS` has them.
+
+    Where that is a first run tells, on a trace without any. Gives back a clock and a contender for
+    the second, and when its recording begins.
+    """
+    write_meter_table(path, burst_trace(30.0, []))
     clock = VirtualClock()
-    begins_s = 5.0 + 1.0  # after the warm-up
-    starts = [begins_s + 0.25 + 1.0 + 0.25 + i * (1.0 + 0.25 + 2.0 + 0.25 + 1.0) for i in range(5)]
-    loads = [(start - begins_s, start - begins_s + 2.0) for start in starts]
-    write_meter_table(path, burst_trace(26.0, loads))
+    first = Idler(clock)
+    assert isinstance(run_on(Replay(path=path), first, clock), EnergyRecord)
+    warm_ups = len(first.loads_s) - 5
+    begins_s = first.loads_s[warm_ups - 1][1]
+    loads = [(a - begins_s, b - begins_s) for a, b in first.loads_s[warm_ups:]]
+    write_meter_table(path, burst_trace(30.0, loads))
+    clock = VirtualClock()
     return clock, Idler(clock), begins_s
+
+
+def run_on(sensor: Sensor, idler: Idler, clock: VirtualClock) -> EnergyRecord | NoEnergy:
+    nowhere = Path("/nowhere")  # no signs of other load in virtual time
+    return measure_energy(idler, sensor, clock=clock, root=nowhere, **OPTIONS)
 
 
 def test_a_replayed_trace_gives_its_energy_within_a_thousandth(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     clock, idler, _ = stored_run(path)
-    record = measure_energy(idler, Replay(path=path), clock=clock, **OPTIONS)
+    record = run_on(Replay(path=path), idler, clock)
     assert isinstance(record, EnergyRecord)
     assert record.dynamic_j.median == pytest.approx(8.0 * 0.3 * 0.01, rel=1e-3)
     assert record.total_j.median == pytest.approx((1.5 + 8.0 * 0.3) * 0.01, rel=1e-3)
@@ -397,7 +452,7 @@ def test_a_meter_with_another_clock_is_placed_by_offset_and_drift(
     meter_rows = [f"{(first_s + (t - first_s) / (1 + drift)) * 1e3:.6f},{e:.9g}" for t, e in rows]
     path.write_text("\n".join(["Time [ms],Energy [J]", *meter_rows]))
     meter = MeterCsv(path=path, offset_s=UNIX_S + begins_s, drift=drift)
-    record = measure_energy(idler, meter, clock=clock, **OPTIONS)
+    record = run_on(meter, idler, clock)
     assert isinstance(record, EnergyRecord)
     assert record.dynamic_j.median == pytest.approx(8.0 * 0.3 * 0.01, rel=1e-3)
     assert max(record.dynamic_j.samples) / min(record.dynamic_j.samples) < 1.002
@@ -410,7 +465,7 @@ def test_a_meter_with_a_wrong_offset_is_an_error(
     clock, idler, _ = stored_run(path)
     unix_clock(clock)
     with pytest.raises(MeasureError, match="is the clock offset right"):
-        measure_energy(idler, MeterCsv(path=path), clock=clock, **OPTIONS)
+        run_on(MeterCsv(path=path), idler, clock)
 
 
 def test_a_clock_that_is_set_during_the_run_is_an_error(
@@ -421,5 +476,9 @@ def test_a_clock_that_is_set_during_the_run_is_an_error(
     monkeypatch.setattr("time.time", lambda: UNIX_S + clock.now_ns / 1e9 * 1.01)
     with pytest.raises(MeasureError, match="clock was set by"):
         measure_energy(
-            idler, MeterCsv(path=path, offset_s=UNIX_S + begins_s), clock=clock, **OPTIONS
+            idler,
+            MeterCsv(path=path, offset_s=UNIX_S + begins_s),
+            clock=clock,
+            root=tmp_path,
+            **OPTIONS,
         )

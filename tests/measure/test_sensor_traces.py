@@ -268,6 +268,44 @@ def test_the_sampler_needs_no_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+class TwoRails(PolledSensor):
+    """Two counters of a millisecond's period, the second 0.4 ms behind the first."""
+
+    name = "two"
+    title = "two"
+    rails = ("a", "b")
+    kind = "energy"
+    update_s = None
+    ranges_j = (None, None)
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def read(self) -> tuple[float, ...]:
+        return (float(int(self.now_s / 1e-3)), float(int((self.now_s + 0.6e-3) / 1e-3)))
+
+
+def test_rails_that_update_in_turn_are_one_update() -> None:
+    sensor = TwoRails()
+
+    def sleep(seconds: float) -> None:
+        sensor.now_s += seconds
+
+    def wall_ns() -> int:
+        return round(sensor.now_s * 1e9)
+
+    update_s = find_update_s(sensor, wall_ns, sleep)
+    assert update_s == pytest.approx(1e-3, rel=0.02)
+    began_s = sensor.now_s
+    poller = Poller(sensor, wall_ns, update_s)
+    while sensor.now_s < began_s + 1.0:
+        sleep(poller.poll() + 10e-6)
+    kept_s, _ = poller.kept()
+    assert 0.95 <= len(kept_s) / 1000 <= 1.05
+    trace = poller.trace()
+    assert trace.between(began_s, began_s + 1.0) == pytest.approx(2000, rel=2e-3)
+
+
 class Steps(PolledSensor):
     """Shows the next of some watts each time it is read."""
 

@@ -23,6 +23,8 @@ class EnergyCycle:
         dynamic_j: Joules above idle in the load window and its margins.
         idle_before_w: Mean power of the idle window before.
         idle_after_w: Mean power of the idle window after.
+        idle_shares: Share of the machine's processors that was idle in these two; empty where the
+            system does not tell.
         updates_seen: For the three windows in order, updates of the sensor that were seen,
         updates_expected: and how many there were by its period.
     """
@@ -35,6 +37,7 @@ class EnergyCycle:
     dynamic_j: float
     idle_before_w: float
     idle_after_w: float
+    idle_shares: tuple[float, ...]
     updates_seen: tuple[int, ...]
     updates_expected: tuple[float, ...]
 

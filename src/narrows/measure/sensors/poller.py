@@ -4,12 +4,14 @@
     value:   a  a  b  b  b  b  b  c
     kept:    a     b     b'       c      b' : an update that brought the same watts again
 
-A power sensor whose value stays the same is taken to have updated when a period and a quarter has
-passed, if it was read meanwhile. A counter that stays the same has not updated: nothing is kept.
+Several rails update one after another within a period: their changes are one update. A power sensor
+whose value stays the same is taken to have updated when a period and a quarter has passed, if it was
+read meanwhile. A counter that stays the same has not updated: nothing is kept.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable
 from itertools import pairwise
@@ -43,6 +45,7 @@ class Poller:
         self._sensor = sensor
         self._wall_ns = wall_ns
         self._power = sensor.kind == "power"
+        self._least_gap_s = 0.75 * update_s if len(sensor.rails) > 1 else 0.0
         self._times_s = array("d")
         self._values = array("d")
         self._last: tuple[float, ...] = ()
@@ -61,9 +64,11 @@ class Poller:
         values = self._sensor.read()
         after_ns = self._wall_ns()
         now_s = (before_ns + after_ns) / 2e9
+        since_s = now_s - self._times_s[-1] if self._times_s else math.inf
         if values != self._last:
-            self._keep(now_s, values)
-        elif self._power and now_s - self._times_s[-1] >= 1.25 * self.update_s:
+            if since_s >= self._least_gap_s:
+                self._keep(now_s, values)
+        elif self._power and since_s >= 1.25 * self.update_s:
             # after a pause in the readings one update is known of, not all that there were
             self._keep(max(self._times_s[-1], now_s - 2 * self.update_s) + self.update_s, values)
         poll_s = self.update_s / _POLLS_PER_UPDATE
@@ -132,9 +137,9 @@ def find_update_s(
 ) -> float:
     """Seconds between two updates, as stated or else seen by reading quickly.
 
-    Reads until 200 values differed from the one before, or for as long as five seconds, or one
-    where ten have by then. The mean is taken over the gaps near their median: an update that was
-    missed makes a gap of two.
+    Reads until 200 values of a rail differed from the one before, or for as long as five seconds,
+    or one where ten have by then. The mean is taken over the gaps near their median: an update that
+    was missed makes a gap of two.
 
     Args:
         sensor: What is read.
@@ -150,17 +155,20 @@ def find_update_s(
     if sensor.update_s is not None:
         return sensor.update_s
     started_s = wall_ns() / 1e9
-    changes: list[float] = []
     last = sensor.read()
+    by_rail: list[list[float]] = [[] for _ in last]
+    changes = by_rail[0]
     while len(changes) < _ENOUGH_CHANGES:
         now_s = wall_ns() / 1e9
         waited_s = now_s - started_s
         if waited_s > _SEARCH_S or (waited_s > 1.0 and len(changes) >= _SEARCH_CHANGES):
             break
         values = sensor.read()
-        if values != last:
-            changes.append(now_s)
-            last = values
+        for rail, (new, old) in enumerate(zip(values, last, strict=True)):
+            if new != old:
+                by_rail[rail].append(now_s)
+        last = values
+        changes = max(by_rail, key=len)
         sleep(_QUICK_POLL_S)
     gaps_s = [b - a for a, b in pairwise(changes)]
     if gaps_s:
