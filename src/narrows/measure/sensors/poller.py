@@ -4,9 +4,9 @@
     value:   a  a  b  b  b  b  b  c
     kept:    a     b     b'       c      b' : an update that brought the same watts again
 
-Several rails update one after another within a period: their changes are one update. A power sensor
-whose value stays the same is taken to have updated when a period and a quarter has passed, if it was
-read meanwhile. A counter that stays the same has not updated: nothing is kept.
+Several rails update one after another within a period: their changes are one update. A power
+sensor whose value stays the same is taken to have updated when a period and a quarter has passed,
+if it was read meanwhile. A counter that stays the same has not updated: nothing is kept.
 """
 
 from __future__ import annotations
