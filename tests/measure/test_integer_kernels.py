@@ -68,6 +68,15 @@ def test_weights_alone_in_integers_are_decoded_in_every_call() -> None:
     assert feature(found[0], "byte_out") == 4 * 32 * 16 * 9
 
 
+def test_an_addition_is_not_done_inside_a_convolution_of_decoded_weights() -> None:
+    graph = convolution(16, 16)
+    graph.op("Add", graph.nodes[-1].output[0], "x")
+    floats = kernels(node_costs(load(whole(graph))), lanes=0)
+    assert [k.kind for k in floats] == ["conv-dense-plain"]
+    found = kernels(node_costs(load(with_integer_weights(whole(graph)))), lanes=0)
+    assert [k.kind for k in found] == ["decode", "conv-dense-plain", "elementwise"]
+
+
 def test_an_operator_without_an_integer_kernel_stands_between_two() -> None:
     graph = convolution()
     pooled = graph.op("ReduceMax", graph.nodes[-1].output[0], graph.constant(np.array([2, 3])))

@@ -8,7 +8,11 @@ from plan_samples import DEVICE, LINK
 
 from narrows.config import from_dict, to_dict, write_json
 from narrows.errors import ConfigError
-from narrows.measure.profiling import predict_by_macs_s
+from narrows.graph.cost import node_costs
+from narrows.graph.load import load
+from narrows.measure.integer_probes import in_integers
+from narrows.measure.probes import probe_networks
+from narrows.measure.profiling import predict_by_macs_s, predict_head_s, with_slower_integers
 from narrows.plan.profile import (
     Cloud,
     Device,
@@ -46,6 +50,28 @@ def test_presets_cover_slow_and_fast_links_and_devices() -> None:
     slowdowns = [load_device(name).slowdown for name in presets("device")]
     assert min(slowdowns) <= 1 < 500 < max(slowdowns)
     assert predict_by_macs_s([], load_device("x86-core").rates) == 0.0
+
+
+def test_boards_gain_less_from_integers_than_the_machine_their_rates_are_from() -> None:
+    floats = next(probe_networks(1, seed=4))
+    costs = [node_costs(load(proto)) for proto in (floats, in_integers(floats))]
+
+    def gain(name: str) -> float:
+        in_floats, in_int8 = (predict_head_s(c, load_device(name).rates) for c in costs)
+        return in_floats / in_int8
+
+    gains = {name: gain(name) for name in presets("device")}
+    for dotless in ("raspberry-pi-4", "raspberry-pi-3b-plus", "cortex-a53", "esp32-s3"):
+        assert gains[dotless] < gains["raspberry-pi-5"] == gains["x86-core"]
+
+
+def test_slower_integers_leave_the_rest_as_it_is() -> None:
+    rates = load_device("x86-core").rates
+    slower = with_slower_integers(rates, 3.0)
+    for before, after in zip(rates.kernels, slower.kernels, strict=True):
+        factor = 3.0 if before.kind.endswith("-int8") else 1.0
+        assert after.seconds_per == tuple(factor * s for s in before.seconds_per)
+    assert any(entry.kind == "conv-pointwise-int8" for entry in rates.kernels)
 
 
 def test_a_users_own_profile_is_read_from_a_file(tmp_path: Path) -> None:

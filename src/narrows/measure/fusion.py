@@ -184,7 +184,8 @@ class _Grouping:
         same_size = cost.in_bytes == len(cost.reads) * cost.out_bytes
         if cost.op_type == "Add":
             lies = {self.lies.get(name) for name in cost.reads}
-            return same_size and (self.layouts.get(host) != IN_BLOCKS or lies == {IN_BLOCKS})
+            together = self.layouts.get(host) != IN_BLOCKS or lies == {IN_BLOCKS}
+            return same_size and together and not self.costs[host].decoded
         return cost.op_type == "Mul" and len(cost.reads) == 1
 
     def _prefixed(self, position: int) -> int:
