@@ -32,7 +32,7 @@ from narrows.plan.samples import Samples
 from narrows.plan.settings import Settings
 from narrows.plan.stages import Stages
 from narrows.plan.store import PlanFolder, slug
-from narrows.plan.variant import VariantRun
+from narrows.plan.variant import CODED, VariantRun
 
 _BATCH = 4
 
@@ -118,10 +118,8 @@ class Int8Run:
             for index, rates in self._base.best_rates().items()
             if index in self._halves.heads
         }
-        rows = self.choose.rows
-        self._points = self._passes.splits(
-            "whole", held, rows, self._base.fitted, wanted, coded=len(rows)
-        )
+        rows, fitted = self.choose.rows, self._base.fitted
+        self._points = self._passes.splits("whole", held, rows, fitted, wanted, coded=CODED)
 
     def candidates(self) -> list[Candidate]:
         """All of it on the device, and every head that was run, with their costs."""

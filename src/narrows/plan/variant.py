@@ -38,7 +38,7 @@ __all__ = ["Variant", "VariantRun"]
 _REPLY_BYTES = 16  # frame header and the time the service took
 _TOP_BYTES = 6 * 5  # five classes with their scores
 _RAW_EXAMPLES = 32
-_CODED = 96  # enough for a mean; the report set is coded whole
+CODED = 96  # enough for a mean; the report set is coded whole
 
 Key = TypeVar("Key")
 
@@ -115,7 +115,7 @@ class VariantRun:
         _extend(self._pictures, passes.pictures("screen", held, some, self._codecs))
         if len(rest):
             kept = self._kept_rates()
-            points = passes.splits("whole", held, rest, self.fitted, kept, coded=_CODED)
+            points = passes.splits("whole", held, rest, self.fitted, kept, coded=CODED)
             _extend(self._points, points)
             rest = np.setdiff1d(self.choose.rows, some)
             _extend(self._pictures, passes.pictures("whole", held, rest, self._kept_pictures()))
