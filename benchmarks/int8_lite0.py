@@ -52,7 +52,7 @@ def main() -> int:
     if options.serve:
         serve(_folded(options.serve))
         return 0
-    task = _task(options)
+    task = task_of(options.data, options.model)
     original = load(resolve(options.model))
     method, tried = _best_method(original, task, options.examples)
     models = {
@@ -188,12 +188,13 @@ def _interval(row: Mapping[str, Any], name: str, factor: float) -> str:
     return f"{factor * row[name]:.2f} ({factor * low:.2f}, {factor * high:.2f})"
 
 
-def _task(options: argparse.Namespace) -> Task:
+def task_of(data: Path, model: str) -> Task:
+    """The pictures of a folder with fit.csv and report.csv, prepared for a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.toml"
-        sets = "".join(f'{n} = "{(options.data / n).resolve()}.csv"\n' for n in ("fit", "report"))
+        sets = "".join(f'{n} = "{(data / n).resolve()}.csv"\n' for n in ("fit", "report"))
         path.write_text(f'name = "pictures"\n[data]\n{sets}')
-        return load_task(path, preprocess=preset(options.model))
+        return load_task(path, preprocess=preset(model))
 
 
 def _options() -> argparse.Namespace:

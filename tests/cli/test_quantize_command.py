@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from narrows.cli import main
+from narrows.graph.quantized import weight_bearing
+
+_NET = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 1, 8, 8] x) => (float[N, 4] y) {
+  [stem] c = Conv<pads=[1,1,1,1]>(x, w1)
+  r = Relu(c)
+  [deep] d = Conv<strides=[2,2]>(r, w2)
+  e = Relu(d)
+  f = Flatten(e)
+  [head] y = MatMul(f, w3)
+}"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose answers are the labels, and a task of its inputs."""
+    folder = tmp_path_factory.mktemp("desk")
+    rng = np.random.default_rng(0)
+    proto = onnx.parser.parse_model(_NET)
+    for name, shape in {"w1": (16, 1, 3, 3), "w2": (16, 16, 2, 2), "w3": (256, 4)}.items():
+        values = rng.normal(0, 0.3, size=shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(values, name))
+    onnx.save(proto, folder / "net.onnx")
+    (folder / "quantize_task.py").write_text(
+        "import numpy as np\n"
+        "from narrows.graph.ort import run, session\n"
+        "from narrows.task import array_task\n"
+        "def task():\n"
+        "    x = np.random.default_rng(1).normal(size=(160, 1, 8, 8)).astype(np.float32)\n"
+        f"    (y,) = run(session({str(folder / 'net.onnx')!r}), {{'x': x}})\n"
+        "    return array_task('own answers', x, y.argmax(axis=1))\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def here(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(desk)
+    monkeypatch.syspath_prepend(str(desk))
+    return desk
+
+
+def test_int8_is_written_and_judged(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small.onnx"
+    words = ["quantize", "net.onnx", "--task", "quantize_task:task", "-o", str(out)]
+    assert main([*words, "--examples", "20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["weight_bearing"], found["int8"]) == (3, 3)
+    assert found["size_bytes"] < found["size_bytes_before"]
+    assert (found["set"], found["accuracy_before"]) == ("choose", 1.0)
+    assert found["accuracy_after"] > 0.85
+    assert found["drop"] == pytest.approx(1 - found["accuracy_after"])
+    assert found["drop_low"] < found["drop"] < found["drop_high"]
+    assert weight_bearing(onnx.load(out)).int8 == ("stem", "deep", "head")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_weights_need_no_task(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small.onnx"
+    words = ["quantize", "net.onnx", "--to", "weights", "-o", str(out)]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "0 of 3 weight-bearing operators run in int8, by design" in told
+    assert "accuracy" not in told
+    # The stem has 144 weights, for which steps do not pay.
+    assert weight_bearing(onnx.load(out)).weights_only == ("deep", "head")
+    assert main([*words, "--task", "quantize_task:task"]) == 0
+    assert "drop" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
+def test_methods_and_exclusions(here: Path, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "small.onnx"
+    words = ["quantize", "net.onnx", "--task", "quantize_task:task", "-o", str(out)]
+    words += ["--examples", "10", "--method", method, "--exclude", "first, head"]
+    assert main(words) == 0
+    held = weight_bearing(onnx.load(out))
+    assert (held.int8, held.floating) == (("deep",), ("stem", "head"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "--task"),
+        (["--to", "int4"], 2, "int4"),
+        (["--task", "quantize_task:task", "--exclude", "nothing"], 1, "cannot exclude 'nothing'"),
+        (["--task", "quantize_task:task", "--examples", "0"], 2, "examples"),
+        (["--task", "nowhere.toml"], 1, "no task file"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_and_nothing_written(
+    here: Path,
+    tmp_path: Path,
+    words: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "small.onnx"
+    assert main(["quantize", "net.onnx", "-o", str(out), *words]) == code
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file_to_write(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", "net.onnx", "--to", "weights", "-o", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
