@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -10,6 +10,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from narrows.errors import MeasureError, ModelError
+from narrows.graph.ort import run, session
+from narrows.graph.quantize import quantize_static
+from narrows.graph.quantize_weights import quantize_weights
 from narrows.measure.backends import BACKENDS, backend_of
 from narrows.measure.backends.base import Input
 from narrows.measure.backends.feeds import random_feeds
@@ -72,29 +75,12 @@ def lite_dense() -> bytes:
     return bytes(builder.Output())
 
 
-def int8(proto: onnx.ModelProto, folder: Path) -> Path:
-    """The network with its convolution in int8 and the rest in float."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-
-    class Noise(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter([{"x": RNG.standard_normal((1, 3, 16, 16)).astype(np.float32)}] * 2)
-
-        def get_next(self) -> Any:
-            return next(self.left, None)
-
-    path = folder / "int8.onnx"
-    # Its optimised copy goes beside the model.
-    onnx.save(proto, folder / "float.onnx")
-    quantize_static(
-        folder / "float.onnx",
-        path,
-        Noise(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Relu"],
-        per_channel=True,
-    )
-    return path
+def int8(folder: Path, *, activation: Literal["uint8", "int8"] = "uint8") -> Path:
+    """The convolutional network with its convolution in int8 and its Gemm in float."""
+    samples = [RNG.standard_normal((4, 3, 16, 16)).astype(np.float32) for _ in range(2)]
+    proto = quantize_static(convolutional(), samples, exclude=["Gemm"], activation=activation)
+    onnx.save(proto, folder / "int8.onnx")
+    return folder / "int8.onnx"
 
 
 @pytest.fixture
@@ -141,10 +127,31 @@ def test_litert_agrees_with_onnx_runtime(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_what_really_ran_in_int8_is_told(name: str, tmp_path: Path) -> None:
-    loaded = backend_of(name).load(int8(convolutional(), tmp_path), threads=1)
+    loaded = backend_of(name).load(int8(tmp_path), threads=1)
     feeds = random_feeds(loaded.inputs)
     loaded.run(feeds)
     assert loaded.precision() == "mixed: 1 of 2 i8"
+
+
+def test_int8_that_really_runs_in_float_is_told(tmp_path: Path) -> None:
+    """OpenVINO multiplies no signed activations with a zero point in int8."""
+    path = int8(tmp_path, activation="int8")
+    assert backend_of("openvino").load(path, threads=1).precision() == "f32"
+
+
+def test_arithmetic_that_was_float_in_the_file_is_so_or_told(tmp_path: Path) -> None:
+    """With weights alone in 8 bits ONNX Runtime rounds the data of products; OpenVINO is kept."""
+    graph = Builder(shape=(512,), rng=np.random.default_rng(0))
+    value = graph.op("Gemm", "x", graph.weight(512, 512))
+    proto = quantize_weights(graph.model(graph.op("Gemm", value, graph.weight(512, 64))))
+    onnx.save(proto, tmp_path / "weights8.onnx")
+    for name in ("onnxruntime", "openvino"):
+        loaded = backend_of(name).load(tmp_path / "weights8.onnx", threads=1)
+        feeds = random_feeds(loaded.inputs)
+        wanted = run(session(proto, optimise=False), feeds)[0]
+        error = np.abs(loaded.run(feeds)[0] - wanted).max() / np.abs(wanted).max()
+        assert (error < 1e-4) == (loaded.precision() == "f32")
+        assert name == "onnxruntime" or loaded.precision() == "f32"
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))

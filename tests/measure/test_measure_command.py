@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,20 @@ import pytest
 
 from narrows.cli import main
 from narrows.config import from_dict, read_json, write_json
-from narrows.measure import coding_speed, fitting
+from narrows.measure import coding_speed, fitting, session
+from narrows.measure.candidates import candidate
 from narrows.measure.energy import EnergyRecord, NoEnergy
 from narrows.measure.graph_builder import Builder
 from narrows.measure.model_record import ModelRecord
+from narrows.measure.session import (
+    MLPERF_CALLS,
+    MLPERF_SECONDS,
+    TINY_INPUTS,
+    TINY_SECONDS,
+    mlperf,
+    tiny,
+)
+from narrows.measure.workers import WorkerContender
 from narrows.plan.profile import Device
 
 QUICK = ["--rounds", "6", "--session", "0", "--target", "0", "--processes", "1"]
@@ -124,6 +135,36 @@ def test_the_papers_rule_is_another(network: str, capsys: pytest.CaptureFixture[
     taken = recorded(capsys).latency
     assert taken.rule == "paper"
     assert not taken.round_sizes
+
+
+def test_rules_of_other_benchmarks(network: str) -> None:
+    one = candidate("net.onnx", Path(network), backend="onnxruntime")
+    seeds: list[int] = []
+
+    def start(seed: int) -> WorkerContender:
+        seeds.append(seed)
+        return one.start(seed)
+
+    watched = replace(one, start=start)
+    taken = mlperf(watched, 1, calls=40, seconds=0.05)
+    assert len(taken.samples) >= 40
+    assert len(taken.rounds) == 1
+    assert sum(taken.samples) > 0.02
+    taken = tiny(watched, 1, inputs=3, seconds=0.05)
+    assert len(taken.rounds) == 3
+    assert seeds == [0, 0, 1, 2]  # each input is another
+    assert (MLPERF_CALLS, MLPERF_SECONDS, TINY_INPUTS, TINY_SECONDS) == (1024, 60, 5, 10)
+
+
+def test_presets_are_shown_as_their_rules_say(
+    network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "mlperf", partial(mlperf, calls=40, seconds=0.05))
+    monkeypatch.setattr(session, "tiny", partial(tiny, inputs=5, seconds=0.05))
+    assert main(["measure", network, *QUICKEST, "--mlperf", "--tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "inferences/s (median of 5 inputs" in shown
+    assert "p90" in shown.partition("mlperf")[2]
 
 
 def test_loadgens_verdict_is_shown(

@@ -41,8 +41,9 @@ def print_record(record: ModelRecord) -> None:
     _print_operators(console, record)
     if record.flags:
         console.print("\n[bold]careful[/]")
+        prefix = f"{record.model} on " if record.against is None else ""
         for flag in record.flags:
-            console.print(f"  [yellow]{plain(flag)}[/]")
+            console.print(f"  [yellow]{plain(flag.removeprefix(prefix))}[/]")
 
 
 def _print_head(console: Console, record: ModelRecord) -> None:
@@ -86,12 +87,14 @@ def _print_latency(
             ]
         )
     print_columns(console, rows)
+    prefix = f"{record.model} on " if record.against is None else ""
     for pair in record.ratios:
         low, high = pair.ratio.interval
+        name, base = (plain(label.removeprefix(prefix)) for label in (pair.name, pair.base))
         times = "CPU time" if "cpu_" in pair.ratio.name else "time"
         console.print(
-            f"  {plain(pair.name)}: [bold]{pair.verdict}[/]; {pair.ratio.median:.3f}"
-            f" ({low:.3f} to {high:.3f}) × the {times} of {plain(pair.base)}"
+            f"  {name}: [bold]{pair.verdict}[/]; {pair.ratio.median:.3f}"
+            f" ({low:.3f} to {high:.3f}) × the {times} of {base}"
         )
 
 

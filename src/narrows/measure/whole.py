@@ -1,9 +1,11 @@
 """Everything about one model on this machine, in one record.
 
-latency: all candidates in the same rounds, a worker process each
-├► energy: the same workers, one after another
-└► cold start, presets, LoadGen: fresh processes
-operators, what really runs, quality: ONNX Runtime in this process
+    latency: all candidates in the same rounds, a worker process each
+      ├► energy: the same workers, one after another
+      └► cold start, presets, LoadGen: fresh processes
+    operators, what really runs, quality: ONNX Runtime in this process
+
+One record holds what a reader needs to trust a figure, and to see why it may not be trusted.
 """
 
 from __future__ import annotations
@@ -168,7 +170,7 @@ def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
         if not execution.asked_int8:
             name = runtimes[0].model
             flags += [
-                f"{one.model} on {one.backend}: computed in {one.precision}, the file is in f32"
+                f"{one.model} on {one.backend}: computed in {one.precision}, the file asks for f32"
                 for one in runtimes
                 if one.model == name and one.precision not in _PLAIN
             ]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from narrows.measure.backends.base import Array
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention")
+_FUSED = "MatMulNBits"
+_OPTIMISED = "optimised.onnx"
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -60,28 +62,44 @@ class _Session(Loaded):
         return found
 
     def precision(self) -> str:
-        """From the kernels that a profiled run names."""
+        """From the kernels that a profiled run names.
+
+        Where only weights are stored in 8 bits, the runtime may fuse a product into MatMulNBits
+        and there round the data to 8 bits, too (accuracy level 4): that is int8 arithmetic.
+        """
+        import onnx
+
         from narrows.measure.backends.feeds import random_feeds
         from narrows.measure.operators import INT8_KERNELS
 
         with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
-            profiled = _session(self._path, 1, profile_prefix=f"{folder}/trace")
+            place = Path(folder)
+            profiled = _session(self._path, 1, folder=place)
             profiled.run(None, self._feeds or random_feeds(self.inputs))
             kernels = _kernels(Path(profiled.end_profiling()))
+            nodes = onnx.load(place / _OPTIMISED, load_external_data=False).graph.node
+        rounded = any(
+            node.op_type == _FUSED and attribute.name == "accuracy_level" and attribute.i == 4
+            for node in nodes
+            for attribute in node.attribute
+        )
+        integer = INT8_KERNELS | {_FUSED} if rounded else INT8_KERNELS
         weighted = [name for name in kernels if any(part in name for part in _WEIGHTED)]
-        return told_precision(["i8" if name in INT8_KERNELS else "f32" for name in weighted])
+        return told_precision(["i8" if name in integer else "f32" for name in weighted])
 
 
-def _session(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:
+def _session(path: Path, threads: int, *, folder: Path | None = None) -> Any:
+    """A session; with a folder one that writes its profile and its optimised graph into it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if profile_prefix is not None:
+    if folder is not None:
         options.enable_profiling = True
-        options.profile_file_prefix = profile_prefix
+        options.profile_file_prefix = str(folder / "trace")
+        options.optimized_model_filepath = str(folder / _OPTIMISED)
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0

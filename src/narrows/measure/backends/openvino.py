@@ -1,7 +1,8 @@
 """OpenVINO on the processor, its arithmetic pinned to what the file says.
 
-Left alone it computes float32 networks in bfloat16 where the processor can, silently; the hint
-below keeps them in float32. Int8 operators stay int8.
+Left alone it computes float32 networks in bfloat16 where the processor can, and rounds the data of
+layers whose weights are stored in 8 bits to 8 bits too, both silently; the settings below keep such
+arithmetic in float32. Int8 operators stay int8.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class _Compiled(Loaded):
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
-        settings = {
+        settings: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
@@ -72,12 +74,15 @@ class _Compiled(Loaded):
         return [found[port] for port in self._compiled.outputs]
 
     def precision(self) -> str:
-        """From the types that the compiled graph executes in."""
+        """From the kernels that the compiled graph executes, e.g. "brgconv_avx512_amx_I8".
+
+        Its runtimePrecision is the type of the weights where only they are stored in 8 bits.
+        """
         kinds = []
         for operator in self._compiled.get_runtime_model().get_ordered_ops():
             facts = operator.get_rt_info()
             if _fact(facts, "layerType") in _WEIGHTED:
-                kinds.append(_fact(facts, "runtimePrecision"))
+                kinds.append(_fact(facts, "primitiveType").rpartition("_")[2].lower())
         return told_precision(["i8" if kind in ("i8", "u8") else kind for kind in kinds])
 
 
