@@ -14,18 +14,19 @@ import numpy as np
 
 from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost, node_costs
-from narrows.graph.load import Model, load, session
+from narrows.graph.load import Model, load
+from narrows.graph.ort import run, session
 from narrows.measure.environment import Environment, environment
 from narrows.measure.integer_probes import profile_networks
 from narrows.measure.kernel_kinds import QUANTIZERS
 from narrows.measure.kernels import FEATURES, decode_features, kernels, reorder_features
-from narrows.measure.latency import Schedule, compare
 from narrows.measure.operators import OperatorTime, example_input, operator_times
 from narrows.measure.profiling import KernelRates, OperatorRates, predict_nodes_s, relatives
 from narrows.measure.rate_fit import fit_rates
 
 PROBES = 150
 _ENOUGH = 60
+_WARM_UP_CALLS = 2
 _FEW = 30  # samples of a kind below which its neighbour's help
 _RARE = 0.03  # share of samples below which a feature is not trusted with a rate
 
@@ -42,7 +43,7 @@ class Timed:
     Args:
         costs: Its nodes.
         kernels: Its kernels as the runtime's profiler timed them.
-        cpu_s: Processor time of one call without the profiler.
+        cpu_s: Processor time of one call without the profiler; elapsed time on several threads.
     """
 
     costs: tuple[NodeCost, ...]
@@ -85,21 +86,17 @@ def time_network(model: Model, *, threads: int = 1, runs: int = 12) -> Timed:
     """Run a network with and without the runtime's profiler."""
     running = session(model.proto, threads=threads)
     feeds = {model.input.name: example_input(model)}
-    schedule = Schedule(
-        target=None,
-        rounds=3,
-        round_s=0.0,
-        min_calls=runs // 3,
-        session_s=0.0,
-        threads=threads,
-    )
-    whole = compare({"whole": lambda: running.run(None, feeds)}, schedule=schedule)
-    taken = whole.measurements["whole"]
-    calls_s = taken.cpu_samples if threads == 1 else taken.samples
+    # Several threads' processor time is not the time one waits for.
+    clock = time.process_time if threads == 1 else time.perf_counter
+    taken_s = []
+    for _ in range(_WARM_UP_CALLS + runs):
+        started_s = clock()
+        run(running, feeds)
+        taken_s.append(clock() - started_s)
     return Timed(
         costs=node_costs(model),
         kernels=operator_times(model, runs=runs, threads=threads),
-        cpu_s=float(np.median(calls_s)),
+        cpu_s=float(np.median(taken_s[_WARM_UP_CALLS:])),
     )
 
 

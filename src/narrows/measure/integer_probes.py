@@ -23,18 +23,8 @@ _SCALE, _ZERO = "scale", "zero"
 _STEP = np.float32(0.05)
 _PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 _QUANTIZED = _PRODUCTS | frozenset(
-    {
-        "Add",
-        "Mul",
-        "Concat",
-        "Sigmoid",
-        "Softmax",
-        "AveragePool",
-        "GlobalAveragePool",
-        "MaxPool",
-        "Reshape",
-    }
-    | {"Transpose", "Flatten", "Split"}
+    {"Add", "Mul", "Concat", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool"}
+    | {"MaxPool", "Reshape", "Transpose", "Flatten", "Split"}
 )
 _ABSORBED = frozenset({"Relu", "Clip"})
 
