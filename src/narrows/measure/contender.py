@@ -8,7 +8,6 @@ process is one sample of that, however long it runs.
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -86,11 +85,6 @@ class Contender(ABC):
     threads: int
     own_process: ClassVar[bool] = True  # whether `respawn` starts a fresh one
 
-    @property
-    def pid(self) -> int | None:
-        """The process whose first thread makes the calls; None: not known."""
-        return None
-
     @abstractmethod
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
         """Wall and CPU times in seconds of consecutive calls.
@@ -133,11 +127,6 @@ class CallableContender(Contender):
         self.threads = threads
         self._run = run
         self._clock = clock or SystemClock()
-
-    @property
-    def pid(self) -> int:
-        """The thread that asks, and that will make the calls."""
-        return threading.get_native_id()
 
     def call(self, *, min_calls: int, seconds: float) -> CallTimes:
         """Wall and CPU times in seconds of consecutive calls."""

@@ -70,6 +70,7 @@ class Comparison:
             unit="1",
             samples=tuple(a / b for a, b in pairs),
             environment=above.environment,
+            round_processes=above.round_processes,
             contended_rounds=tuple(
                 not cpu and (a or b)
                 for a, b in zip(first.contended_rounds, second.contended_rounds, strict=True)

@@ -3,7 +3,8 @@
 Consecutive calls are far from independent (autocorrelation 0.9 was measured), so an interval over
 calls is wrong half the time. Samples therefore come in *rounds* at random times of a session; the
 estimate is the median of all calls, and how much the rounds disagree about it makes its interval
-(`narrows.measure.order_statistics`), which assumes no distribution.
+(`narrows.measure.order_statistics`), and how much the processes do, where there were several
+(`narrows.measure.process_level`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,9 @@ from numpy.typing import NDArray
 
 from narrows.errors import MeasureError
 from narrows.measure.environment import Environment
-from narrows.measure.order_statistics import (
-    coverage_of_rounds,
-    interval_of_rounds,
-    median_of_rounds,
-)
-from narrows.measure.paper_rule import t_interval
+from narrows.measure.order_statistics import coverage_of_rounds, median_of_rounds
+from narrows.measure.process_level import interval_of_both
+from narrows.measure.student import t_interval
 
 _P99_SAMPLES = 1000
 
@@ -87,6 +85,12 @@ class Measurement:
                 f" {len(self.samples)}: give every round its size"
             )
             raise MeasureError(msg)
+        if self.round_processes and len(self.round_processes) != len(self.rounds):
+            msg = (
+                f"{self.name!r}: {len(self.round_processes)} processes for {len(self.rounds)}"
+                " rounds: give each round the number of its process"
+            )
+            raise MeasureError(msg)
         if self.cpu_samples and len(self.cpu_samples) != len(self.samples):
             msg = (
                 f"{self.name!r}: {len(self.cpu_samples)} CPU times for"
@@ -128,9 +132,12 @@ class Measurement:
         """Interval of the median by how the rounds disagree; at least 95 % from six rounds on.
 
         Below that the widest there is, the smallest and the largest sample, and `coverage` says
-        what it is worth. By the paper's rule Student's interval of the mean.
+        what it is worth. Where several processes made the rounds it is no narrower than how these
+        disagree. By the paper's rule Student's interval of the mean.
         """
-        return t_interval(self.samples) if self.rule == "paper" else interval_of_rounds(self.rounds)
+        if self.rule == "paper":
+            return t_interval(self.samples)
+        return interval_of_both(self.rounds, self.round_processes)
 
     @property
     def half_width(self) -> float:

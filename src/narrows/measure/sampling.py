@@ -27,8 +27,8 @@ import numpy as np
 
 from narrows.measure.contender import Clock, Contender, Round
 from narrows.measure.contention import idle_gate, read_load, signs
-from narrows.measure.order_statistics import interval_of_rounds, median_of_rounds
-from narrows.measure.placement import Placement
+from narrows.measure.order_statistics import median_of_rounds
+from narrows.measure.process_level import interval_of_both
 from narrows.measure.schedule import Schedule
 from narrows.measure.warm_up import WarmUp, warm_up
 
@@ -74,16 +74,7 @@ def take_rounds(
         root: Where /proc is read.
         progress: Called with the rounds done and the rounds to do before the next look.
     """
-    placement = Placement(root)
-    try:
-        session = _Session(contenders, schedule, clock, root, placement)
-        reached = _take_until(session, schedule, progress)
-    finally:
-        placement.undo()
-    return session.taken(reached)
-
-
-def _take_until(session: _Session, schedule: Schedule, progress: Progress | None) -> bool | None:
+    session = _Session(contenders, schedule, clock, root)
     look, reached = schedule.rounds, False
     while True:
         session.take()
@@ -96,33 +87,27 @@ def _take_until(session: _Session, schedule: Schedule, progress: Progress | None
             growth = min(_MOST_GROWTH, max(_LEAST_GROWTH, wide**2))
             look = max(look, math.ceil(session.done * growth))
         if (enough and (reached or schedule.target is None)) or session.over:
-            return reached if schedule.target is not None else None
-        if enough or session.done in session.changes:
+            break
+        if schedule.respawns and session.done % session.rounds_a_process == 0:
             session.respawn()
+    return session.taken(reached if schedule.target is not None else None)
 
 
 class _Session:
     def __init__(
-        self,
-        contenders: Mapping[str, Contender],
-        schedule: Schedule,
-        clock: Clock,
-        root: Path,
-        placement: Placement,
+        self, contenders: Mapping[str, Contender], schedule: Schedule, clock: Clock, root: Path
     ) -> None:
         self._contenders = contenders
         self._schedule = schedule
         self._clock = clock
         self._root = root
-        self._placement = placement
         self._rounds: dict[str, list[Round]] = {name: [] for name in contenders}
         self._settled: dict[str, list[bool]] = {name: [] for name in contenders}
         self._random = np.random.default_rng(schedule.seed)
         parts = schedule.respawns + 1
-        self.changes = {math.ceil(schedule.rounds * part / parts) for part in range(1, parts)}
+        self.rounds_a_process = math.ceil(schedule.rounds / parts)
         self.done = 0
         warm = [self._warm_up(name) for name in contenders]
-        self._place()
         self._slot_s, self._chance = _slots(warm, schedule)
         self._began_ns = clock.wall_ns()
         self._due_s = -self._slot_s
@@ -143,7 +128,7 @@ class _Session:
         widths = []
         for rounds in self._rounds.values():
             walls = [part.wall_s for part in rounds]
-            low, high = interval_of_rounds(walls)
+            low, high = interval_of_both(walls, [part.process for part in rounds])
             widths.append((high - low) / 2 / max(1e-12, median_of_rounds(walls)))
         return max(widths)
 
@@ -159,11 +144,9 @@ class _Session:
         fresh = {name: one for name, one in self._contenders.items() if one.own_process}
         if not fresh:
             return
-        self._placement.undo()
         for name, contender in fresh.items():
             contender.respawn()
             self._warm_up(name)
-        self._place()
         self._due_s = max(self._due_s, self.span_s)
 
     def taken(self, reached: bool | None) -> Taken:
@@ -185,11 +168,6 @@ class _Session:
         if self._chance < 1.0:
             self._due_s += self._slot_s * float(self._random.geometric(self._chance))
             self._clock.sleep(max(0.0, self._due_s - self.span_s))
-
-    def _place(self) -> None:
-        pids = [pid for one in self._contenders.values() if (pid := one.pid) is not None]
-        if self._schedule.threads == 1 and 1 < len(self._contenders) == len(pids):
-            self._placement.share_core(pids)
 
     def _round(self, name: str) -> Round:
         contender, schedule = self._contenders[name], self._schedule

@@ -85,11 +85,6 @@ class WorkerContender(Contender):
         self.respawn()
 
     @property
-    def pid(self) -> int:
-        """The process that runs now."""
-        return self._running.pid
-
-    @property
     def greeting(self) -> Greeting:
         """How the process that runs now has started."""
         return self._running.greeting
@@ -214,11 +209,6 @@ class _Child:
             raise MeasureError(msg) from None
         with self._closed_on_error():
             self.greeting = Greeting(**self._answer(limit_s)["greeting"])
-
-    @property
-    def pid(self) -> int:
-        """As the system numbers it."""
-        return self._process.pid
 
     def ask(self, request: Mapping[str, object], limit_s: float) -> dict[str, Any]:
         """Send a request and wait for its answer."""

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from narrows.measure.order_statistics import interval_of_rounds
+from narrows.measure.process_level import interval_of_both, process_medians
+
+
+def test_one_process_has_the_interval_of_its_rounds() -> None:
+    rounds = np.random.default_rng(0).normal(10, 1, (12, 5)).tolist()
+    assert interval_of_both(rounds, ()) == interval_of_rounds(rounds)
+    assert interval_of_both(rounds, [0] * 12) == interval_of_rounds(rounds)
+
+
+def test_processes_that_differ_widen_it_to_student_s_of_their_medians() -> None:
+    levels = [10.0, 11.0, 9.0, 10.5]
+    rounds = [[level, level] for level in levels for _ in range(8)]
+    processes = [process for process in range(4) for _ in range(8)]
+    wanted = stats.t.interval(0.95, 3, loc=np.mean(levels), scale=stats.sem(levels))
+    assert interval_of_both(rounds, processes) == pytest.approx(wanted, rel=2e-3)
+
+
+def test_a_process_cut_short_does_not_speak() -> None:
+    rounds = [[1.0]] * 8 + [[2.0]] * 8 + [[9.0]] * 3
+    assert process_medians(rounds, [0] * 8 + [1] * 8 + [2] * 3) == (1, 2)
+
+
+def test_equal_things_in_unequal_processes_differ_as_seldom_as_it_says() -> None:
+    """Four processes of each: 3 % between processes, 1 % between rounds."""
+    rng = np.random.default_rng(1)
+    hits, by_rounds = 0, 0
+    processes = np.repeat(range(4), 10)
+    for _ in range(600):
+        own = rng.normal(1, 0.03, 4)[processes]
+        rounds = [[value] for value in own + rng.normal(0, 0.01, 40)]
+        low, high = interval_of_both(rounds, processes.tolist())
+        hits += low <= 1 <= high
+        low, high = interval_of_rounds(rounds)
+        by_rounds += low <= 1 <= high
+    assert 0.93 <= hits / 600 <= 0.99
+    assert by_rounds / 600 < 0.9
