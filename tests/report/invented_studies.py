@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,36 +121,41 @@ def _ratio(value: float) -> Ratio:
 
 
 def _energy(time_s: float) -> EnergyRecord:
-    cycle = EnergyCycle(
-        **dict.fromkeys(EnergyCycle.__dataclass_fields__, 0.0)
-        | {
-            "load_s": 1.0,
-            "busy_s": 1.0,
-            "inferences": 100,
-            "total_j": 900 * time_s,
-            "dynamic_j": 500 * time_s,
-            "updates_seen": (1, 1, 1),
-            "updates_expected": (1.0, 1.0, 1.0),
-        }
+    cycle = _filled(
+        EnergyCycle,
+        load_s=1.0,
+        busy_s=1.0,
+        inferences=100,
+        total_j=900 * time_s,
+        dynamic_j=500 * time_s,
+        updates_seen=(1, 1, 1),
+        updates_expected=(1.0, 1.0, 1.0),
     )
-    given = {
-        "sensor": "invented",
-        "rails": ("all",),
-        "cycles": (cycle,) * 6,
-        "latency": measured("latency_s", time_s),
-        "warnings": (),
+    return _filled(
+        EnergyRecord,
+        sensor="invented",
+        rails=("all",),
+        cycles=(cycle,) * 6,
+        latency=measured("latency_s", time_s),
+    )
+
+
+def _filled(cls: Any, **given: Any) -> Any:
+    """A value whose other fields do not matter here."""
+    empty = {"int": 0, "float": 0.0, "bool": False, "str": ""}
+    rest = {
+        field.name: empty.get(str(field.type), ())
+        for field in dataclasses.fields(cls)
+        if field.name not in given and field.default is dataclasses.MISSING
     }
-    rest = {f: 0.0 for f in EnergyRecord.__dataclass_fields__ if f not in given}
-    return EnergyRecord(**given, **rest)
+    return cls(**given, **rest)
 
 
 def _facts(cell: Cell, size: float, work: float, *, judged: bool, drop: float) -> Facts:
     shares = {"pointwise Conv": 0.5, "depthwise Conv": 0.2, "dense Conv": 0.15, "Add": 0.05}
     shares |= {"layout": 0.04, "quantize": 0.03, UNEXPLAINED: 0.03}
-    given = {"count": 1, "int8": 0, "macs": 0, "moved_bytes": 0}
-    rest = dict.fromkeys(set(TypeRow.__dataclass_fields__) - {*given, "kind", "time_s", "share"})
     rows = tuple(
-        TypeRow(kind=kind, time_s=2e-3 * share, share=share, **given, **rest)
+        _filled(TypeRow, kind=kind, time_s=2e-3 * share, share=share, limit_share=None, limit=None)
         for kind, share in shares.items()
     )
     is_original = cell.variant == "original"

@@ -11,7 +11,10 @@ import typer
 
 def report(
     plans: Annotated[
-        list[Path], typer.Argument(help="Folders of plans, or their plan.json files.")
+        list[Path],
+        typer.Argument(
+            help="Folders of plans, or their plan.json files; or the folder of a study."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and the figures.")],
     figures: Annotated[
@@ -25,8 +28,14 @@ def report(
     """Write one self-contained interactive page, and the figures as PNG and SVG.
 
     The page is OUT/index.html. It holds all its data and scripts and loads nothing from the
-    network. With several plans, their models stand side by side in the first three figures.
+    network. With several plans, their models stand side by side in the first three figures. Of a
+    study it also writes tables.md.
     """
+    from narrows.report.study_scene import is_study
+
+    if any(is_study(path) for path in plans):
+        _report_study(plans, out, figures=figures, dark=dark, as_json=as_json)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from narrows.cli.inspect_files import make_console
@@ -55,5 +64,25 @@ def report(
         typer.echo(json.dumps(made | {"candidates": sum(len(p.candidates) for p in scene.plans)}))
         return
     typer.echo(f"page: {page}")
+    for path in drawn:
+        typer.echo(f"figure: {path}")
+
+
+def _report_study(
+    studies: list[Path], out: Path, *, figures: bool, dark: bool, as_json: bool
+) -> None:
+    from narrows.cli.progress import progress_bar
+    from narrows.report.study import write_study_report
+
+    if len(studies) > 1:
+        message = "a study stands alone: give one folder"
+        raise typer.BadParameter(message)
+    with progress_bar() as note:
+        written = write_study_report(studies[0], out, figures=figures, dark=dark, progress=note)
+    page, tables, *drawn = (str(path) for path in written)
+    if as_json:
+        typer.echo(json.dumps({"page": page, "tables": tables, "figures": drawn}))
+        return
+    typer.echo(f"page: {page}\ntables: {tables}")
     for path in drawn:
         typer.echo(f"figure: {path}")

@@ -151,6 +151,8 @@ def _accuracies(scene: StudyScene) -> str:
                 "–" if score.agreement is None else percent_text(score.agreement),
             ]
         )
+    if not rows:
+        return ""
     head = ["network", "variant", "runtime", "n", "accuracy", "change, points", "precision"]
     return _table([*head, "recall", "F1", "calibration error", "agreement"], rows, texts=3)
 

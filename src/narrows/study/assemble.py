@@ -9,7 +9,7 @@ from typing import Final, final
 
 from narrows.measure.record import Measurement
 from narrows.study.cells import Cell, Keys
-from narrows.study.facts import PROFILED, VariantFacts, precision_flags
+from narrows.study.facts import INSPECTED, VariantFacts, precision_flags
 from narrows.study.models import Network
 from narrows.study.quality import Judged
 from narrows.study.record import Facts, MeasuredRecord, Score
@@ -60,15 +60,14 @@ def assembled(cell: Cell, key: Keys, timed: Timed, parts: Parts) -> MeasuredReco
 
 def _facts(cell: Cell, timed: Timed, parts: Parts) -> Facts:
     shared = parts.variants[cell.variant]
-    profiled = cell.runtime == PROFILED
     score = parts.scores.get((cell.variant, cell.runtime), _why_not_judged(cell, parts))
     return Facts(
         size=shared.size,
         macs=shared.macs,
         precision=timed.precision,
-        execution=shared.execution if profiled else None,
+        execution=shared.execution if cell.runtime == INSPECTED else None,
         cold=timed.greeting,
-        operators=shared.operators if profiled else None,
+        operators=shared.operators.get(cell.runtime),
         score=None if isinstance(score, str) else score,
         no_score=score if isinstance(score, str) else "",
         estimated_energy_j=None if cell.runtime == TORCH else shared.estimated_energy_j,

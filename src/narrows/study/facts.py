@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from narrows.errors import NarrowsError
 from narrows.graph.cost import total_macs
 from narrows.graph.load import Model, load
 from narrows.measure.breakdown import breakdown
@@ -14,8 +16,9 @@ from narrows.measure.execution import Execution, execution
 from narrows.measure.size import ModelSize, model_size
 from narrows.study.record import Operators
 
-PROFILED: Final = "onnxruntime"
-"""The runtime whose profiler gives the time by operator."""
+INSPECTED: Final = "onnxruntime"
+"""The runtime whose optimised graph tells what runs in int8."""
+_PROFILED: Final = (INSPECTED, "openvino")
 _REDUCED: Final = ("bf16", "f16")
 # Under the profiler a network is run for some two seconds by this guess of the machine's speed.
 _RUNS_S: Final = 2.0
@@ -33,19 +36,19 @@ class VariantFacts:
         size: Of the file.
         macs: Multiply-accumulates of one sample.
         execution: What ONNX Runtime runs in int8.
-        operators: Time by type of operator on ONNX Runtime; None where it was not asked for.
+        operators: Runtime → time by type of operator, for the runtimes that have a profiler.
         estimated_energy_j: Of one inference, from a table of energies per operation.
     """
 
     size: ModelSize
     macs: int
     execution: Execution
-    operators: Operators | None
+    operators: Mapping[str, Operators]
     estimated_energy_j: float
 
 
 def variant_facts(
-    path: Path, original: Model, *, is_original: bool, threads: int, operators: bool
+    path: Path, original: Model, *, is_original: bool, threads: int, runtimes: Sequence[str]
 ) -> VariantFacts:
     """Look at a variant.
 
@@ -54,7 +57,7 @@ def variant_facts(
         original: What it was made of.
         is_original: Whether it is that itself.
         threads: Threads while operators are timed.
-        operators: Whether they are.
+        runtimes: On which they are; those without a profiler are left out.
 
     Raises:
         ModelError: It cannot be read or run.
@@ -66,16 +69,24 @@ def variant_facts(
         size=model_size(path),
         macs=macs,
         execution=execution(model, original=None if is_original else original),
-        operators=_operators(model, threads, macs) if operators else None,
+        operators=dict(_operators(model, threads, macs, runtimes)),
         estimated_energy_j=estimated_energy_j(model).energy_j,
     )
 
 
-def _operators(model: Model, threads: int, macs: int) -> Operators:
-    """Slow networks are run fewer times."""
+def _operators(
+    model: Model, threads: int, macs: int, runtimes: Sequence[str]
+) -> Iterator[tuple[str, Operators]]:
+    """Slow networks are run fewer times; a runtime that fails here is told of by its cells."""
     runs = min(_MOST_RUNS, max(_LEAST_RUNS, int(_RUNS_S * _MACS_PER_S / max(1, macs))))
-    found = breakdown(model, threads=threads, runs=runs)
-    return Operators(by_type=found.by_type, total_s=found.total_s)
+    for runtime in _PROFILED:
+        if runtime not in runtimes:
+            continue
+        try:
+            found = breakdown(model, threads=threads, runs=runs, backend=runtime)
+        except NarrowsError:
+            continue
+        yield runtime, Operators(by_type=found.by_type, total_s=found.total_s)
 
 
 def precision_flags(precision: str) -> tuple[str, ...]:

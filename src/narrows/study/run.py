@@ -214,7 +214,7 @@ class _Run:
                     network.model,
                     is_original=name == ORIGINAL,
                     threads=self.settings.threads[0],
-                    operators=self.settings.operators,
+                    runtimes=self.settings.runtimes if self.settings.operators else (),
                 )
             except NarrowsError as error:
                 unread[name] = str(error)

@@ -88,7 +88,7 @@ class StudySettings:
         name: Heading of the report.
         networks: At least one.
         threads: Threads inside one inference; a session for each.
-        runtimes: Names of backends; the first is the one operators are broken down on.
+        runtimes: Names of backends; the first is the one that others should agree with.
         baseline: "torch" adds PyTorch eager, in a process of its own, beside each original.
         set: Which of a task's sets networks are judged on.
         samples: At most so many samples of it; None for all.
