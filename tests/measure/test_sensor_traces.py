@@ -79,6 +79,12 @@ def test_windows_outside_the_recording_are_refused() -> None:
             trace.between(*window)
 
 
+def test_power_between_two_updates_is_joined_by_a_line() -> None:
+    trace = power_trace([0.0, 1.0, 3.0], [(1.0, 0.5), (3.0, 0.5), (2.0, 0.5)], update_s=1.0)
+    assert trace.energy_j == (0.0, 2.5, 8.5)
+    assert trace.between(1.0, 2.0) == 3.0
+
+
 def test_two_updates_are_the_least() -> None:
     with pytest.raises(MeasureError, match="gave 1 updates"):
         power_trace([0.0], [(1.0,)], update_s=1.0)
@@ -352,7 +358,7 @@ def test_a_poller_that_was_held_up_goes_on_from_there() -> None:
     now_ns = 0
     poller = Poller(Steps([1.0] * 3), lambda: now_ns, 1.0)
     assert poller.poll() == pytest.approx(0.5)
-    now_ns = 10**9
+    now_ns = 10**10
     assert poller.poll() == 0.0
     now_ns += 10**6
     assert poller.poll() == pytest.approx(0.499)

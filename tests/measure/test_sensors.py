@@ -44,7 +44,7 @@ def laptop(root: Path) -> None:
     zone(root, "intel-rapl:0:1", "uncore", 1_000_000)
     zone(root, "intel-rapl:0:2", "dram", 700_000)
     zone(root, "intel-rapl:1", "psys", 9_000_000)
-    zone(root, "intel-rapl-mmio:0", "package-0", 5_000_000)
+    zone(root, "intel-rapl-mmio:0", "package-0", 5_000_777)  # a second view of the first
 
 
 def jetson(root: Path) -> None:
@@ -96,6 +96,11 @@ def test_rails_that_cannot_be_summed_are_refused(
     laptop(tmp_path)
     with pytest.raises(MeasureError, match=message):
         find_sensors(tmp_path, rails=rails)
+
+
+def test_the_second_view_of_a_package_counts_where_it_is_the_only_one(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0", 7_000_000)
+    assert find_sensors(tmp_path).pick().read() == (7.0,)
 
 
 def test_psys_stands_in_where_there_is_no_package(tmp_path: Path) -> None:

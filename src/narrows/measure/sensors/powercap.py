@@ -8,7 +8,7 @@ Processors of AMD show theirs under the same names. The memory's zone lies below
 tree though the package's counter does not hold it; core and uncore are part of the package. psys
 is the whole platform, what that is being up to the maker of the board, so it is summed only where
 there is nothing else or where it is asked for. Zones of intel-rapl-mmio are a second view of the
-same package.
+same package and count only where it is the one view.
 """
 
 from __future__ import annotations
@@ -119,12 +119,11 @@ def _zones(folder: Path) -> dict[str, Path]:
     """Label → folder of every zone that counts; a name that comes twice gets its package's."""
     found: dict[str, Path] = {}
     tops: dict[str, str] = {}
+    # intel-rapl-mmio comes before intel-rapl, which takes its place where both have a zone
     for zone in sorted(folder.iterdir(), key=lambda path: path.name):
         kind, *numbers = zone.name.split(":")
         label = line_or_none(zone / "name")
-        if kind.endswith("-mmio") or not numbers or label is None:
-            continue
-        if not (zone / "energy_uj").exists():
+        if not numbers or label is None or not (zone / "energy_uj").exists():
             continue
         if len(numbers) == 1:
             tops[zone.name] = label
