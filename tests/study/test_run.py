@@ -20,8 +20,9 @@ from narrows.errors import ConfigError, StorageError
 from narrows.study.cells import Cell, cells
 from narrows.study.claims import claims
 from narrows.study.journal import Journal
+from narrows.study.prepare import prepare_study
 from narrows.study.record import FailedRecord, MeasuredRecord
-from narrows.study.run import prepare_study, run_study
+from narrows.study.run import run_study
 from narrows.study.settings import StudySettings, read_settings
 from narrows.study.todo import estimated_s, todo
 

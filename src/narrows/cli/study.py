@@ -52,7 +52,8 @@ def study(
         _list_missing(asked, out, only or [], as_json=as_json)
         return
     with progress_bar() as note:
-        from narrows.study.run import prepare_study, run_study
+        from narrows.study.prepare import prepare_study
+        from narrows.study.run import run_study
 
         if prepare:
             measured, failed = 0, prepare_study(asked, out, progress=note)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from narrows.measure.record import Measurement
-from narrows.study.cells import Cell, Keys
+from narrows.study.cells import Cell
 from narrows.study.facts import INSPECTED, VariantFacts, precision_flags
+from narrows.study.keys import Keys
 from narrows.study.models import Network
 from narrows.study.quality import Judged
 from narrows.study.record import Facts, MeasuredRecord, Score

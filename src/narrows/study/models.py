@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from narrows.errors import InputError
 from narrows.files import storage_error, write_atomic
 from narrows.graph.load import Model, load
-from narrows.study.cells import variant_key
+from narrows.study.keys import variant_key
 from narrows.study.methods import METHODS
 from narrows.study.settings import ORIGINAL, NetworkSettings, VariantSettings
 from narrows.task import Task

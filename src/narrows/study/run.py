@@ -6,12 +6,12 @@ each number of threads. Records are written as soon as a session ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from narrows.config import write_json
 from narrows.errors import NarrowsError, StorageError
@@ -19,19 +19,18 @@ from narrows.measure.schedule import Schedule
 from narrows.measure.sensors import NoEnergy, Sensor, find_sensors
 from narrows.measure.workers import WorkerContender, open_contender
 from narrows.study.assemble import Parts, assembled
-from narrows.study.cells import Cell, Keys
+from narrows.study.cells import Cell
 from narrows.study.facts import VariantFacts, variant_facts
 from narrows.study.journal import SETTINGS, Journal
+from narrows.study.keys import Keys
 from narrows.study.models import Network, open_network, variant_file
+from narrows.study.prepare import MODELS, Progress, reason_of
 from narrows.study.quality import Judged, judge_all
 from narrows.study.record import Facts, FailedRecord, MeasuredRecord, Score
-from narrows.study.session import OUT_OF_MEMORY, Open, run_session
+from narrows.study.session import Open, run_session
 from narrows.study.settings import ORIGINAL, TORCH, StudySettings
 from narrows.study.todo import Todo, todo
 from narrows.zoo.eager import eager_command
-
-MODELS: Final = "models"
-Progress = Callable[[str, int, int], None]
 
 
 @final
@@ -85,38 +84,6 @@ def run_study(
     return Outcome(measured=len(run.measured), failed=tuple(run.failed))
 
 
-def prepare_study(
-    settings: StudySettings, folder: Path, *, progress: Progress = lambda what, done, total: None
-) -> tuple[FailedRecord, ...]:
-    """Export and make every model that is missing, and measure nothing.
-
-    Making models needs no quiet machine; measuring does.
-
-    Returns:
-        For each network or variant that cannot be made, why; nothing of it is recorded.
-
-    Raises:
-        StorageError: The disk is full.
-    """
-    failed = []
-    models = folder / MODELS
-    for number, network in enumerate(settings.networks):
-        progress(f"prepare {network.name}", number, len(settings.networks))
-        variant = ORIGINAL
-        try:
-            found = open_network(network, models)
-            for one in network.variants:
-                variant = one.name
-                variant_file(found, one, models, _silent)
-        except StorageError:
-            raise
-        except Exception as error:
-            # Exporters and quantizers raise errors of every kind; the other networks go on.
-            cell = Cell(network=network.name, variant=variant, runtime="", threads=0)
-            failed.append(FailedRecord(cell=cell, key="", reason=_reason(error)))
-    return tuple(failed)
-
-
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
@@ -142,7 +109,7 @@ class _Run:
         except Exception as error:
             # Exporters and runtimes raise errors of every kind; the other networks go on.
             for cell, key in left.items():
-                self._fail(cell, key.whole, _reason(error))
+                self._fail(cell, key.whole, reason_of(error))
 
     def _measure(self, one: Todo, left: dict[Cell, Keys]) -> None:
         self.progress(f"open {one.network.name}", 0, 1)
@@ -196,7 +163,7 @@ class _Run:
                 raise
             except Exception as error:
                 # Whatever a method raises concerns its own variant.
-                broken[variant.name] = _reason(error)
+                broken[variant.name] = reason_of(error)
         return files, broken
 
     def _variants(
@@ -294,14 +261,3 @@ def _sensor(settings: StudySettings) -> Sensor | NoEnergy:
     if settings.energy == "off":
         return NoEnergy(reason="energy was not asked for")
     return find_sensors().pick()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return OUT_OF_MEMORY
-    told = " ".join(str(error).split())
-    return told if isinstance(error, NarrowsError) else f"{type(error).__name__}: {told}"
-
-
-def _silent(what: str) -> None:
-    """Tell nobody."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from narrows.errors import ConfigError, NarrowsError
-from narrows.study.cells import Cell, Keys, cells, keys
+from narrows.study.cells import Cell, cells
+from narrows.study.keys import Keys, keys
 from narrows.study.record import MeasuredRecord, Record
 from narrows.study.settings import NetworkSettings, StudySettings
 
