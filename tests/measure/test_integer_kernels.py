@@ -51,6 +51,24 @@ def test_an_integer_convolution_is_one_kernel_with_its_macs_and_integer_bytes() 
     assert feature(floats[0], "byte_in") == 4 * feature(inner, "byte_in")
 
 
+def test_an_integer_operator_without_quantize_nodes_is_the_same_kernel() -> None:
+    """Of the older format; its kernel size is told by its weights alone."""
+    graph = convolution()
+    graph.nodes.clear()
+    scale, zero = graph.constant(np.float32(0.05)), graph.constant(np.uint8(3))
+    weight = graph.constant(np.ones((32, 16, 3, 3), np.int8))
+    whole_x = graph.op("QuantizeLinear", "x", scale, zero)
+    zeros = graph.constant(np.int8(0))
+    reads = (whole_x, scale, zero, weight, scale, zeros, scale, zero)
+    made = graph.op("QLinearConv", *reads, pads=[1, 1, 1, 1])
+    graph.op("DequantizeLinear", made, scale, zero)
+    inner = kernels(node_costs(load(whole(graph))), lanes=16)[2]
+    wanted = kernels(node_costs(load(in_integers(whole(convolution())))), lanes=16)[2]
+    assert inner.kind == wanted.kind == "conv-dense-int8"
+    for name in ("mac", "byte_in", "byte_out", "row", "window"):
+        assert feature(inner, name) == feature(wanted, name), name
+
+
 def test_channels_beside_the_tiles_are_another_kind() -> None:
     def kind(channels: int, out: int) -> str:
         proto = in_integers(whole(convolution(channels, out, kernel=1)))
