@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -166,10 +167,9 @@ def _machine_warnings(cycles: Sequence[EnergyCycle], latency: Measurement) -> li
     found: list[str] = []
     contended = sum(latency.contended_rounds)
     if contended:
-        reasons = sorted({reason for part in latency.round_reasons for reason in part})
         found.append(
-            f"something else ran in {contended} of {len(cycles)} loads ({', '.join(reasons)}):"
-            " its energy is in the figures"
+            f"something else ran in {contended} of {len(cycles)} loads"
+            f" ({', '.join(_strongest(latency.round_reasons))}): its energy is in the figures"
         )
     idle_shares = [share for cycle in cycles for share in cycle.idle_shares]
     if idle_shares and min(idle_shares) < _IDLE_SHARE:
@@ -190,3 +190,14 @@ def _machine_warnings(cycles: Sequence[EnergyCycle], latency: Measurement) -> li
     if min(cycle.dynamic_j for cycle in cycles) <= 0:
         found.append("in a cycle the load used no more than the idle machine: it cannot be told")
     return found
+
+
+def _strongest(reasons: Sequence[Sequence[str]]) -> list[str]:
+    """Of each sign of other load ("run queue 3", "steal 2 %") the one with the largest number."""
+    largest: dict[str, tuple[float, str]] = {}
+    for reason in (reason for part in reasons for reason in part):
+        number = re.search(r"\d+(?:\.\d+)?", reason)
+        sign = reason[: number.start()] if number else reason
+        seen = (float(number[0]) if number else 0.0, reason)
+        largest[sign] = max(largest.get(sign, seen), seen)
+    return [reason for _, reason in largest.values()]
