@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx
@@ -119,7 +120,14 @@ def test_what_is_read_by_others_too_is_not_fused() -> None:
     assert not integer_kernels(node_costs(load(whole(convolution(act="Exp")))))
 
 
-@pytest.mark.parametrize("rewritten", [in_integers, with_integer_weights])
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        partial(in_integers, activation="uint8"),
+        partial(in_integers, activation="int8"),
+        with_integer_weights,
+    ],
+)
 def test_rewritten_probes_compute_nearly_the_same(
     rewritten: Callable[[onnx.ModelProto], onnx.ModelProto],
 ) -> None:

@@ -15,12 +15,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from narrows.graph.quantize import Integer, default_activation
 from narrows.measure.probes import probe_networks
 
 Floats = NDArray[np.float32]
 
 _SCALE, _ZERO = "scale", "zero"
 _STEP = np.float32(0.05)
+_MIDDLE = {"uint8": 117, "int8": -11}
 _PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 _QUANTIZED = _PRODUCTS | frozenset(
     {"Add", "Mul", "Concat", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool"}
@@ -41,17 +43,22 @@ def profile_networks(count: int, *, seed: int = 0) -> Iterator[onnx.ModelProto]:
             yield with_integer_weights(proto) if index % 12 == 6 else proto
 
 
-def in_integers(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A probe network with int8 weights per channel and uint8 activations.
+def in_integers(proto: onnx.ModelProto, *, activation: Integer | None = None) -> onnx.ModelProto:
+    """A probe network with int8 weights per channel and activations in 8 bits.
 
-    A Relu or Clip right after a quantized operator is left out: rounding to uint8 cuts as well.
+    A Relu or Clip right after a quantized operator is left out: rounding to 8 bits cuts as well.
+
+    Args:
+        proto: In float32.
+        activation: Type of activations; None for what `quantize_static` takes on this processor.
     """
-    return _Quantizer(source=proto.graph, activations=True).model(proto)
+    kind = np.dtype(activation or default_activation())
+    return _Quantizer(source=proto.graph, activation=kind).model(proto)
 
 
 def with_integer_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A probe network with int8 weights alone, which become floats again in every call."""
-    return _Quantizer(source=proto.graph, activations=False).model(proto)
+    return _Quantizer(source=proto.graph, activation=None).model(proto)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,11 +67,11 @@ class _Quantizer:
 
     Args:
         source: The graph in floats.
-        activations: Whether activations are quantized too.
+        activation: Type of activations; None: they stay floats.
     """
 
     source: onnx.GraphProto
-    activations: bool
+    activation: np.dtype[Any] | None
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     stored: list[onnx.TensorProto] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
@@ -72,21 +79,22 @@ class _Quantizer:
     def model(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """The rewritten network."""
         self._store(_SCALE, _STEP)
-        self._store(_ZERO, np.uint8(117))
+        if self.activation is not None:
+            self._store(_ZERO, np.asarray(_MIDDLE[self.activation.name], self.activation))
         floats = {tensor.name: tensor for tensor in self.source.initializer}
         neighbours = self._neighbours()
-        if self.activations and neighbours["x"] & _QUANTIZED:
+        if self.activation is not None and neighbours["x"] & _QUANTIZED:
             self._round_trip("x")
         maker: dict[str, str] = {}
         for node in _without_functions(self.source.node):
             before = maker.get(node.input[0], "")
             maker.update(dict.fromkeys(node.output, node.op_type))
-            if self.activations and node.op_type in _ABSORBED and before in _QUANTIZED:
+            if self.activation is not None and node.op_type in _ABSORBED and before in _QUANTIZED:
                 self.replaced[node.output[0]] = self.replaced.get(node.input[0], node.input[0])
                 continue
             self._add(node, floats)
             for name in node.output:
-                if self.activations and neighbours[name] & _QUANTIZED:
+                if self.activation is not None and neighbours[name] & _QUANTIZED:
                     self._round_trip(name)
         return self._finished(proto)
 
@@ -125,12 +133,12 @@ class _Quantizer:
         }
         if node.op_type in _PRODUCTS and 1 in constants:
             copy.input[1], scale = self._weight(node, constants[1])
-            if 2 in constants and self.activations:
+            if 2 in constants and self.activation is not None:
                 copy.input[2] = self._bias(node.input[2], constants[2], scale)
-        elif self.activations and node.op_type in ("Add", "Mul"):
+        elif self.activation is not None and node.op_type in ("Add", "Mul"):
             for place, values in constants.items():
                 copy.input[place] = self._decoded(
-                    node.input[place], values.astype(np.uint8), _SCALE, _ZERO
+                    node.input[place], values.astype(self.activation), _SCALE, _ZERO
                 )
         self.nodes.append(copy)
 
