@@ -159,7 +159,7 @@ def _record(options: argparse.Namespace, scratch: Path) -> PlanRecord:
         Constraints(max_drop=0.015),
         Objective.LATENCY,
         options.plan or scratch / "plan",
-        settings=Settings(report_examples=0),
+        settings=Settings(numbers=("float",), report_examples=0),
     )
 
 

@@ -272,7 +272,9 @@ def _record(options: argparse.Namespace, folder: PlanFolder, task: Task) -> Plan
         name="model", source=options.model, model=load(resolve(options.model)), task=task
     )
     places = Places(device=load_device("here"), link=load_link("4g"), cloud=load_cloud("here"))
-    settings = Settings(pictures=("jpeg", "webp"), scales=(1.0,), report_examples=0)
+    settings = Settings(
+        numbers=("float",), pictures=("jpeg", "webp"), scales=(1.0,), report_examples=0
+    )
     constraints = Constraints(max_drop=0.02)
     return plan([variant], places, constraints, Objective.LATENCY, folder.path, settings=settings)
 

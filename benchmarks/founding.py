@@ -67,6 +67,7 @@ def _variant(source: str, options: argparse.Namespace) -> Variant:
 def _plan(name: str, variants: list[Variant], options: argparse.Namespace) -> PlanRecord:
     transforms, coders = CODECS[name]
     settings = Settings(
+        numbers=("float",),
         cuts=options.cuts,
         rates=5,
         transforms=transforms,
