@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent.parent
 LARGEST_BYTES = 260_000_000
 TOOLS = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
 # What the base install must do without: the extras' packages.
-EXTRAS = ("torch", "torchvision", "timm", "sympy", "onnxscript", "plotly", "matplotlib", "scipy")
+EXTRAS = (
+    *("torch", "torchvision", "timm", "sympy", "onnxscript", "plotly", "matplotlib", "scipy"),
+    *("openvino", "ai_edge_litert", "mlperf_loadgen", "pynvml"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +89,7 @@ def record(
         runtimes=(runtime,),
         ratios=(),
         against=None,
-        breakdown=None,
+        breakdowns=(),
         execution=None,
         estimated=None,
         judged=judged,
@@ -152,7 +153,9 @@ def test_ratios_of_what_has_none() -> None:
     with pytest.raises(MeasureError, match="in B"):
         unpaired_ratio(taken([1.0]), taken([1.0], unit="B"))
     with pytest.raises(MeasureError, match="above zero"):
-        unpaired_ratio(taken([1.0]), taken([0.0, 1.0, 2.0]))
+        unpaired_ratio(taken([1.0]), taken([0.0, 0.0, 2.0]))
+    ratio, interval = unpaired_ratio(taken([1.0]), taken([0.0, 1.0, 2.0]))
+    assert (ratio, interval) == (1.0, (0.5, math.inf))
 
 
 def test_other_environments_are_refused_unless_told() -> None:

@@ -88,8 +88,9 @@ def test_json_is_the_whole_record(
     assert len(record.latency.round_sizes) == 6
     assert record.judged is None
     assert record.runtimes[0].precision == "f32"
-    assert record.breakdown is not None
-    assert record.breakdown.roofline is not None
+    (parts,) = record.breakdowns
+    assert parts.roofline is not None
+    assert parts.backend == "onnxruntime"
     assert record.execution is not None
     assert record.execution.weight_bearing == 2
     assert record.estimated is not None
@@ -298,7 +299,7 @@ def test_wrong_usage_is_told_apart_from_failure(
         ([str(tmp_path / "missing.onnx")], "missing.onnx"),
         ([str(tmp_path / "missing.tflite")], "missing.tflite"),
         ([str(tmp_path / "broken.onnx")], "does not take"),
-        (["timm:no_such_network"], "no_such_network"),
+        (["zoo:no_such_network"], "no_such_network"),
         ([network, "--backend", "tensorrt"], "tensorrt"),
         ([network, "--backend", "litert"], "litert does not read net.onnx"),
         ([network, "--energy", "no_such_sensor"], "no_such_sensor"),

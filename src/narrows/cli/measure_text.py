@@ -18,6 +18,7 @@ from narrows.units import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from narrows.measure.breakdown import Breakdown
     from narrows.measure.energy_estimate import EnergyEstimate
     from narrows.measure.loadgen import LoadGenRecord
     from narrows.measure.model_record import ModelRecord, RuntimeRecord
@@ -38,7 +39,10 @@ def print_record(record: ModelRecord) -> None:
     width = max(len(title) for title, _ in rows)
     for title, text in rows:
         console.print(f"{title:<{width}}  {plain(text)}")
-    _print_operators(console, record)
+    for parts in record.breakdowns:
+        _print_operators(console, parts)
+    if record.breakdowns:
+        _print_layers(console, record.breakdowns[0])
     if record.flags:
         console.print("\n[bold]careful[/]")
         prefix = f"{record.model} on " if record.against is None else ""
@@ -49,7 +53,7 @@ def print_record(record: ModelRecord) -> None:
 def _print_head(console: Console, record: ModelRecord) -> None:
     here = record.latency.environment
     fed = ", ".join(f"{name} {sides(shape)}" for name, shape in record.inputs.items())
-    facts = [f"input {fed}"] if fed else []
+    facts = [fed if fed.startswith("input ") else f"input {fed}"] if fed else []
     facts.append(bytes_text(record.file_bytes))
     if record.size is not None:
         facts.append(f"{record.size.parameters:,} parameters")
@@ -213,11 +217,9 @@ def _loadgen(found: LoadGenRecord) -> str:
     return f"{found.scenario}: {rate} of {found.samples} samples; {verdict}{short}"
 
 
-def _print_operators(console: Console, record: ModelRecord) -> None:
-    parts = record.breakdown
-    if parts is None:
-        return
-    rows = [["operators", "time", "share", "count", "int8", "MACs", "MACs/byte", "of the limit"]]
+def _print_operators(console: Console, parts: Breakdown) -> None:
+    titles = [f"operators in {parts.backend}", "time", "share", "count", "int8", "MACs"]
+    rows = [[*titles, "MACs/byte", "of the limit"]]
     for row in parts.by_type:
         rows.append(
             [
@@ -233,13 +235,18 @@ def _print_operators(console: Console, record: ModelRecord) -> None:
         )
     rows.append(["the whole", seconds_text(parts.total_s), percent_text(1.0)] + [""] * 5)
     print_columns(console, rows)
-    if parts.roofline is not None:
-        roof = parts.roofline
+    roof = parts.roofline
+    if roof is not None:
         console.print(
-            f"  limits: {macs_text(roof.macs_per_s)}/s in f32,"
+            f"  limits of the machine: {macs_text(roof.macs_per_s)}/s in f32,"
             f" {macs_text(roof.int8_macs_per_s)}/s in int8,"
-            f" {bytes_text(roof.bandwidth_bytes_per_s)}/s; one sample in onnxruntime"
+            f" {bytes_text(roof.bandwidth_bytes_per_s)}/s; all of one sample"
         )
+    if parts.contention:
+        console.print(f"  [yellow]contended: {plain(', '.join(parts.contention))}[/]")
+
+
+def _print_layers(console: Console, parts: Breakdown) -> None:
     rows = [["slowest layers", "time", "share", "of the limit", "limit", "kernel"]]
     slowest = sorted((row for row in parts.rows if row.kernel), key=lambda row: -row.time_s)
     for layer in slowest[:_LAYERS]:

@@ -143,21 +143,27 @@ def version_differences(first: ModelRecord, second: ModelRecord) -> tuple[str, .
 def unpaired_ratio(first: Measurement, second: Measurement) -> tuple[float, tuple[float, float]]:
     """The first estimate over the second, and its interval; see the head of the module.
 
+    An interval that reaches down to zero (few rounds that disagree) leaves the ratio open below or
+    above: its end is zero or infinite.
+
     Raises:
         MeasureError: The units differ, or an estimate is not above zero.
     """
     if first.unit != second.unit:
         msg = f"cannot divide {first.name!r} in {first.unit} by {second.name!r} in {second.unit}"
         raise MeasureError(msg)
-    ends = (first.interval[0], first.estimate, second.interval[0], second.estimate)
-    if min(ends) <= 0:
-        msg = f"cannot divide {first.name!r} by {second.name!r}: they are not all above zero"
+    if min(first.estimate, second.estimate) <= 0:
+        msg = f"cannot divide {first.name!r} by {second.name!r}: they are not both above zero"
         raise MeasureError(msg)
-    low_a, a, high_a = (math.log(v) for v in _ends(first))
-    low_b, b, high_b = (math.log(v) for v in _ends(second))
+    low_a, a, high_a = (_log(value) for value in _ends(first))
+    low_b, b, high_b = (_log(value) for value in _ends(second))
     low = a - b - math.hypot(a - low_a, high_b - b)
     high = a - b + math.hypot(high_a - a, b - low_b)
     return math.exp(a - b), (math.exp(low), math.exp(high))
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
 
 
 def _ends(taken: Measurement) -> tuple[float, float, float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from narrows.errors import ModelError
 from narrows.graph.cost import total_macs, unknown_operators
@@ -17,6 +17,9 @@ from narrows.measure.record import Measurement
 from narrows.measure.roofline import machine_roofline
 from narrows.measure.size import ModelSize, model_size
 from narrows.measure.stored_weights import operator_weights
+
+PROFILED: Final = ("onnxruntime", "openvino")
+"""Runtimes that say where their time goes."""
 
 _A_VARIANT = 0.5  # of the weight-bearing operators; fewer in common are two networks
 
@@ -32,7 +35,7 @@ class GraphFacts:
         size: Its weights.
         macs: Multiply-accumulates for a sample.
         unknown_operators: Operators whose MACs are missing, and how often they occur.
-        breakdown: Time by operator.
+        breakdowns: Time by operator, in each runtime that has a profiler.
         execution: What really runs in 8 bits.
         estimated: Energy by a table of operations.
     """
@@ -42,7 +45,7 @@ class GraphFacts:
     unknown_operators: Mapping[str, int]
     size: ModelSize | None = None
     macs: int | None = None
-    breakdown: Breakdown | None = None
+    breakdowns: tuple[Breakdown, ...] = ()
     execution: Execution | None = None
     estimated: EnergyEstimate | None = None
 
@@ -50,6 +53,7 @@ class GraphFacts:
 def graph_facts(
     path: Path,
     *,
+    backends: Sequence[str] = ("onnxruntime",),
     against: Path | None = None,
     ratio: Measurement | None = None,
     threads: int = 1,
@@ -57,10 +61,11 @@ def graph_facts(
     operators: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> GraphFacts:
-    """Look at a file, and run it in ONNX Runtime under its profiler.
+    """Look at a file, and run it under the runtimes' profilers.
 
     Args:
         path: The file.
+        backends: Runtimes in which its time is taken apart.
         against: What it may be a variant of.
         ratio: Of its time over that one's.
         threads: Threads inside an operator.
@@ -93,7 +98,11 @@ def graph_facts(
     original = None if against is None else _original(model, against, input_shape)
     return replace(
         known,
-        breakdown=breakdown(model, threads=threads, roofline=roofline),
+        breakdowns=tuple(
+            breakdown(model, threads=threads, roofline=roofline, backend=backend)
+            for backend in backends
+            if backend in PROFILED
+        ),
         execution=execution(model, original=original, ratio=ratio if original else None),
     )
 

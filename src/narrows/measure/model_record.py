@@ -97,8 +97,8 @@ class ModelRecord:
         runtimes: One record for each runtime, the first the one that others are compared with.
         ratios: Between runtimes, and between the model and the one it is measured against.
         against: The other model, where there was one.
-        breakdown: Time and MACs by operator in ONNX Runtime, one sample at a time, and how far each
-            is from what this machine can do.
+        breakdowns: Time and MACs by operator and how far each is from what this machine can do, one
+            sample at a time, in each runtime that has a profiler.
         execution: What ONNX Runtime really runs in 8 bits, and what is not as it seems.
         estimated: Energy of a sample by a table of operations: not measured.
         judged: Quality on a task, where one was given.
@@ -116,7 +116,7 @@ class ModelRecord:
     runtimes: tuple[RuntimeRecord, ...]
     ratios: tuple[RatioRecord, ...]
     against: Against | None
-    breakdown: Breakdown | None
+    breakdowns: tuple[Breakdown, ...]
     execution: Execution | None
     estimated: EnergyEstimate | None
     judged: Judged | None

@@ -77,6 +77,7 @@ def measure_model(
     ratios = _ratios(session, own, against, schedule)
     facts = graph_facts(
         own[0].path,
+        backends=[one.backend for one in own],
         against=against[0].path if against else None,
         ratio=next((one.ratio for one in ratios if one.base == _base(own, against)), None),
         threads=schedule.threads,
@@ -94,7 +95,7 @@ def measure_model(
         runtimes=session.runtimes[: len(own)],
         ratios=ratios,
         against=_against(session, own, against),
-        breakdown=facts.breakdown,
+        breakdowns=facts.breakdowns,
         execution=facts.execution,
         estimated=facts.estimated,
         judged=_judged(facts, judging, schedule.threads, note),
