@@ -141,7 +141,7 @@ def unsteady_timer(
     average, and make calls 1.6 times as long.
 
     Args:
-        drift: "linear" (`depth` in eight seconds), "sinusoid" (`depth` from crest to trough in four
+        drift: "linear" (`depth` in four seconds), "sinusoid" (`depth` from crest to trough in four
             seconds, any phase), "steps" (between two levels `depth` apart, 1.5 s each on average).
         correlation: Between the noise of one step and the next, a step being `call_s` long.
         seed: Of all that is random.
@@ -161,7 +161,7 @@ def unsteady_timer(
 
 def _drift(drift: Drift, times_s: Floats, depth: float, rng: np.random.Generator) -> Floats:
     if drift == "linear":
-        return depth * times_s / 8.0
+        return depth * times_s / 4.0
     if drift == "sinusoid":
         return np.asarray(depth / 2 * np.sin(2 * np.pi * (times_s / 4.0 + rng.random())))
     if drift == "steps":
