@@ -148,19 +148,20 @@ def answer(found: Sequence[Claim]) -> tuple[str, ...]:
     """The answer to the claim: a summary, then which variants it holds for, in part, and not."""
     if not found:
         return ("No variant was measured beside its original: there is nothing to say yet.",)
-    smaller = [claim for claim in found if claim.size.value < 1]
-    whole = [c for c in smaller if len(c.smaller_and_slower) == c.networks]
-    partly = [c for c in smaller if c.smaller_and_slower and c not in whole]
-    never = [c for c in found if not c.smaller_and_slower]
+    whole = [c for c in found if len(c.smaller_and_slower) == c.networks]
+    partly = [c for c in found if c.smaller_and_slower and c not in whole]
+    faster = [c for c in found if len(c.faster) == c.networks]
+    others = [c for c in found if c not in (*whole, *partly, *faster)]
     summary = (
-        "It depends on the format and the runtime. Smaller and slower were"
-        f" {len(whole)} of {len(found)} combinations of variant, runtime and threads on every"
-        f" network, {len(partly)} on some networks, {len(never)} on none."
+        "It depends on the format and the runtime. Of"
+        f" {len(found)} combinations of variant, runtime and threads {len(whole)} were smaller and"
+        f" slower on every network, {len(partly)} on some, and {len(faster)} faster on every one."
     )
     groups = (
         ("Smaller and slower on every network", whole),
         ("Smaller and slower on some", partly),
-        ("Not slower on any network, as far as can be told", never),
+        ("Faster on every network", faster),
+        ("Slower on none, but not faster on all, as far as can be told", others),
     )
     return (summary, *(f"{title}: {_listed(group)}." for title, group in groups if group))
 
