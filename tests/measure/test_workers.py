@@ -70,13 +70,13 @@ def test_at_least_so_many_calls_and_so_many_seconds() -> None:
 
 def test_the_child_stays_and_a_respawn_is_another() -> None:
     with WorkerContender("child", serving("lambda: None")) as contender:
-        first = contender._running._process.pid
+        first = contender.pid
         contender.call(min_calls=1, seconds=0)
-        assert contender._running._process.pid == first
+        assert contender.pid == first
         contender.respawn()
-        assert contender._running._process.pid != first
+        assert contender.pid != first
         assert gone(first)
-        last = contender._running._process.pid
+        last = contender.pid
     assert gone(last)
     contender.close()
     with pytest.raises(MeasureError, match="closed"):
@@ -121,7 +121,7 @@ def test_a_child_that_never_answers_is_ended() -> None:
     slow = "import time\ncalls = []\ndef run():\n  calls.append(1)\n"
     slow += "  len(calls) > 1 and time.sleep(99)"
     contender = WorkerContender("net", serving("run", slow), limit_s=4.0)
-    pid = contender._running._process.pid
+    pid = contender.pid
     with pytest.raises(MeasureError, match="did not answer within"):
         contender.call(min_calls=1, seconds=0)
     assert gone(pid)
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_no_process(network: Path) -> None:
     from pathlib import Path
     from narrows.measure.workers import open_contender
     with open_contender(Path({str(network)!r})) as contender:
-        print(contender._running._process.pid, flush=True)
+        print(contender.pid, flush=True)
         contender.call(min_calls=1, seconds=60)
     """
     parent = subprocess.Popen(
@@ -167,7 +167,7 @@ def test_a_killed_parent_leaves_no_process() -> None:
     from narrows.measure.workers import WorkerContender
     code = "from narrows.measure.worker import serve; serve(lambda: None)"
     contender = WorkerContender("x", [sys.executable, "-c", code])
-    print(contender._running._process.pid, flush=True)
+    print(contender.pid, flush=True)
     input()
     """
     parent = subprocess.Popen(
