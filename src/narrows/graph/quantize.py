@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from narrows.errors import ModelError
+from narrows.graph.average_pool import with_average_pools
 from narrows.graph.calibrate import Method, Range, activation_ranges
 from narrows.graph.load import Model, load
 from narrows.graph.ort import simplified
@@ -137,7 +138,7 @@ def default_activation(machine: str | None = None) -> Integer:
 
 def _prepared(model: Model | onnx.ModelProto | str | Path) -> Model:
     found = opened(model)
-    return load(with_opset(simplified(found.proto)))
+    return load(with_opset(simplified(with_average_pools(found))))
 
 
 def _wanted(model: Model, exclude: Sequence[str]) -> list[str]:
