@@ -245,6 +245,15 @@ def test_a_checkpoint_of_another_format_or_without_its_header_is_told(
         train(asked, settings, folder=tmp_path)
 
 
+def test_a_network_that_does_not_fit_is_told_before_it_is_trained(asked: TrainingTask) -> None:
+    wrong = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    with pytest.raises(TaskError, match=r"3 class names .* the model has 2 outputs"):
+        train(replace(asked, model=wrong), SETTINGS)
+    narrow = nn.Sequential(nn.Flatten(), nn.Linear(191, 3))
+    with pytest.raises(ModelError, match=r"cannot be run on an input of shape \(1, 3, 8, 8\)"):
+        train(replace(asked, model=narrow), SETTINGS)
+
+
 def test_a_folder_that_cannot_be_made_is_told(asked: TrainingTask, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="its folder is a file"):

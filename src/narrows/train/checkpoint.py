@@ -102,7 +102,7 @@ def save_checkpoint(
             elif value is not None:
                 numbers[f"{index}.{name}"] = value
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     header = {"format": FORMAT, "progress": to_dict(progress), "optimizer": numbers}
     write_atomic(folder / LAST, _packed(tensors, header))

@@ -73,12 +73,14 @@ def train(
         device: As torch names it; by default a GPU if there is one.
 
     Raises:
-        TaskError: The loss is no longer a number, or the folder's training had other settings.
-        ModelError: The folder's checkpoint is damaged, or of another network.
+        TaskError: The loss is no longer a number, the network does not fit the task, or the
+            folder's training had other settings.
+        ModelError: The network cannot be run, or the folder's checkpoint is damaged or another's.
         StorageError: A checkpoint cannot be written; the one before is whole.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = _placed(copy.deepcopy(task.model), task.example, place)
+    _check(task, model, place)
     optimizer = settings.build(model)
     state, kept = Progress(task=task.task.name, settings=settings), None
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
@@ -118,6 +120,23 @@ def outputs(model: nn.Module, loader: Loader) -> tuple[np.ndarray, np.ndarray]:
         model.train(training)
     answers, labels = (torch.cat(part).numpy() for part in zip(*pairs, strict=True))
     return answers, labels
+
+
+def _check(task: TrainingTask, model: nn.Module, place: torch.device) -> None:
+    """Refuse a network that cannot be asked this task, before an epoch is spent on it."""
+    training, shape = model.training, tuple(task.example.shape)
+    try:
+        with torch.no_grad():
+            found = model.eval()(task.example.to(place))
+    except Exception as error:
+        # Whatever a user's network raises is about the shape or kind of its input.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"the network cannot be run on an input of shape {shape}: {reason}"
+        raise ModelError(msg) from error
+    finally:
+        model.train(training)
+    if isinstance(found, Tensor) and found.ndim == 2:
+        task.task.check_model(shape[1:], found.shape[1])
 
 
 def _resumed(fresh: Progress, found: Progress | None, folder: Path) -> Progress:
