@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from narrows.errors import MeasureError, ModelError
+from narrows.errors import InputError, MeasureError, ModelError
 from narrows.graph.ort import run, session
 from narrows.graph.quantize import quantize_static
 from narrows.graph.quantize_weights import quantize_weights
@@ -17,6 +17,9 @@ from narrows.measure.backends import BACKENDS, backend_of
 from narrows.measure.backends.base import Input
 from narrows.measure.backends.feeds import random_feeds
 from narrows.measure.graph_builder import Builder
+from narrows.measure.worker import About
+from narrows.zoo import sources
+from narrows.zoo.eager import eager_command, open_eager
 
 RNG = np.random.default_rng(5)
 WEIGHT = RNG.standard_normal((6, 12)).astype(np.float32)
@@ -170,3 +173,12 @@ def test_a_file_that_is_no_model_is_refused(name: str, tmp_path: Path) -> None:
 def test_the_version_of_every_runtime_is_known() -> None:
     for backend in BACKENDS.values():
         assert backend.version()[0].isdigit()
+
+
+def test_eager_torch_is_a_worker_of_its_own() -> None:
+    with open_eager("timm:lcnet_035?pretrained=0&size=32", threads=1, batch=2) as worker:
+        assert worker.about == About(precision="f32", inputs={"input": (2, 3, 32, 32)})
+        assert len(worker.call(min_calls=3, seconds=0)[0]) == 3
+    assert eager_command("timm:x", 2)[-3:] == ("2", "--batch", "1")
+    with pytest.raises(InputError, match="names no torch network"):
+        sources.network("net.onnx")
