@@ -239,11 +239,19 @@ def test_a_damaged_line_is_an_error_that_names_it(
             Journal(folder=tmp_path).read()
 
 
-def test_prepare_makes_the_models_that_a_run_then_finds(tmp_path: Path) -> None:
+def test_prepare_makes_models_and_scores_that_a_run_then_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings, out = read_settings(write_study(tmp_path)), tmp_path / "out"
     assert prepare_study(settings, out) == ()
     made = {path: path.stat().st_mtime_ns for path in (out / "models").iterdir()}
     assert len(made) == 4
+    assert len(list((out / "scores").iterdir())) == 3
     assert not (out / "records.jsonl").exists()
-    run_study(settings, out, only=["large"])
+    monkeypatch.setattr("narrows.study.scores.judge_all", None)
+    assert run_study(settings, out, only=["small"]).failed == ()
     assert {path: path.stat().st_mtime_ns for path in (out / "models").iterdir()} == made
+    for cell, record in records(out).items():
+        score = record.facts.score
+        assert score is not None
+        assert (score.drop is None) == (cell.variant == "original")

@@ -80,7 +80,7 @@ def _claims(found: Sequence[Claim]) -> str:
 
 
 def _points(drop: Estimate) -> str:
-    return f"{-100 * drop.value:+.1f} ({-100 * drop.high:+.1f} to {-100 * drop.low:+.1f})"
+    return f"{-100 * drop.value:+z.1f} ({-100 * drop.high:+z.1f} to {-100 * drop.low:+z.1f})"
 
 
 def _spread(found: Estimate, text: Callable[[float], str]) -> str:

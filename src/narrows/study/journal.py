@@ -23,6 +23,8 @@ from narrows.study.record import FORMAT, FailedRecord, MeasuredRecord, Record
 
 RECORDS: Final = "records.jsonl"
 SETTINGS: Final = "study.json"
+MODELS: Final = "models"
+SCORES: Final = "scores"
 _LOCK: Final = ".lock"
 
 

@@ -88,6 +88,24 @@ def keys(settings: StudySettings, network: NetworkSettings, cell: Cell) -> Keys:
     return Keys(whole=_digest(whole), facts=_digest(facts), variant=made)
 
 
+def score_key(
+    settings: StudySettings, network: NetworkSettings, variant: VariantSettings, runtime: str
+) -> str:
+    """Digest of what a variant's score on a runtime depends on.
+
+    Raises:
+        InputError: A file is not there.
+    """
+    return _digest(
+        {
+            "variant": variant_key(network, variant),
+            "runtime": [runtime, _runtime_version(runtime)],
+            "judged": [_task_identity(network.task), settings.set, settings.samples],
+            "machine": environment(threads=1).key,
+        }
+    )
+
+
 def variant_key(network: NetworkSettings, variant: VariantSettings) -> str:
     """Digest of what a variant's file is made of.
 

@@ -1,28 +1,23 @@
-"""Every model of a study made beforehand, on a machine that need not be quiet."""
+"""Every model of a study made and judged beforehand, on a machine that need not be quiet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-from narrows.errors import NarrowsError, StorageError
+from narrows.errors import StorageError
 from narrows.study.cells import Cell
+from narrows.study.journal import MODELS
 from narrows.study.models import open_network, variant_file
-from narrows.study.record import FailedRecord
-from narrows.study.session import OUT_OF_MEMORY
+from narrows.study.record import FailedRecord, reason_of
+from narrows.study.scores import scores_of
+from narrows.study.session import Progress
 from narrows.study.settings import ORIGINAL, StudySettings
-
-MODELS: Final = "models"
-Progress = Callable[[str, int, int], None]
 
 
 def prepare_study(
     settings: StudySettings, folder: Path, *, progress: Progress = lambda what, done, total: None
 ) -> tuple[FailedRecord, ...]:
-    """Export and make every model that is missing, and measure nothing.
-
-    Making models needs no quiet machine; measuring does.
+    """Export, make and judge every model that was not before, and time nothing.
 
     Returns:
         For each network or variant that cannot be made, why; nothing of it is recorded.
@@ -34,12 +29,14 @@ def prepare_study(
     models = folder / MODELS
     for number, network in enumerate(settings.networks):
         progress(f"prepare {network.name}", number, len(settings.networks))
-        variant = ORIGINAL
+        variant, files = ORIGINAL, dict[str, Path]()
         try:
             found = open_network(network, models)
             for one in network.variants:
                 variant = one.name
-                variant_file(found, one, models, lambda what: None)
+                files[one.name] = variant_file(found, one, models, lambda what: None)
+            wanted = [(name, runtime) for name in files for runtime in settings.runtimes]
+            scores_of(settings, found, files, wanted, folder=folder, progress=progress)
         except StorageError:
             raise
         except Exception as error:
@@ -47,11 +44,3 @@ def prepare_study(
             cell = Cell(network=network.name, variant=variant, runtime="", threads=0)
             failed.append(FailedRecord(cell=cell, key="", reason=reason_of(error)))
     return tuple(failed)
-
-
-def reason_of(error: Exception) -> str:
-    """What a record of a failure says."""
-    if isinstance(error, MemoryError):
-        return OUT_OF_MEMORY
-    told = " ".join(str(error).split())
-    return told if isinstance(error, NarrowsError) else f"{type(error).__name__}: {told}"

@@ -98,10 +98,16 @@ def _loaded(files: Mapping[Judged, Path], found: dict[Judged, Score | str]) -> d
         try:
             backend = BACKENDS[judged[1]]
             backend.check()
-            running[judged] = backend.load(path, threads=environment().cores)
+            running[judged] = backend.load(path, threads=_free_cores())
         except NarrowsError as error:
             found[judged] = str(error)
     return running
+
+
+def _free_cores() -> int:
+    """Threads that do not stand in the way of each other and of whatever else runs."""
+    here = environment()
+    return max(1, here.cores - round(here.load_average_1m))
 
 
 def _outputs(loaded: Loaded, original: Model, inputs: Array) -> Array:

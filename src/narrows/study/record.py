@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
-from narrows.errors import ConfigError
+from narrows.errors import ConfigError, NarrowsError
 from narrows.measure.breakdown import TypeRow
 from narrows.measure.class_averages import Averages
 from narrows.measure.energy import EnergyRecord, NoEnergy
@@ -17,6 +17,7 @@ from narrows.measure.workers import Greeting
 from narrows.study.cells import Cell
 
 FORMAT: Final = 1
+_OUT_OF_MEMORY: Final = "too little memory here: leave it out, or use a larger machine"
 VERDICTS: Final = ("faster", "slower", "not told apart")
 
 
@@ -171,3 +172,11 @@ class FailedRecord:
 
 
 Record = MeasuredRecord | FailedRecord
+
+
+def reason_of(error: Exception) -> str:
+    """What a record of a failure says."""
+    if isinstance(error, MemoryError):
+        return _OUT_OF_MEMORY
+    told = " ".join(str(error).split())
+    return told if isinstance(error, NarrowsError) else f"{type(error).__name__}: {told}"

@@ -21,13 +21,13 @@ from narrows.measure.workers import WorkerContender, open_contender
 from narrows.study.assemble import Parts, assembled
 from narrows.study.cells import Cell
 from narrows.study.facts import VariantFacts, variant_facts
-from narrows.study.journal import SETTINGS, Journal
+from narrows.study.journal import MODELS, SETTINGS, Journal
 from narrows.study.keys import Keys
 from narrows.study.models import Network, open_network, variant_file
-from narrows.study.prepare import MODELS, Progress, reason_of
-from narrows.study.quality import Judged, judge_all
-from narrows.study.record import Facts, FailedRecord, MeasuredRecord, Score
-from narrows.study.session import Open, run_session
+from narrows.study.quality import Judged
+from narrows.study.record import Facts, FailedRecord, MeasuredRecord, Score, reason_of
+from narrows.study.scores import scores_of
+from narrows.study.session import Open, Progress, run_session
 from narrows.study.settings import ORIGINAL, TORCH, StudySettings
 from narrows.study.todo import Todo, todo
 from narrows.zoo.eager import eager_command
@@ -190,20 +190,14 @@ class _Run:
     def _scores(
         self, network: Network, files: Mapping[str, Path], new: Sequence[Cell]
     ) -> Mapping[Judged, Score | str]:
-        """Each new variant and runtime judged, and the originals they are compared with."""
-        judged = {(cell.variant, cell.runtime) for cell in new if cell.runtime != TORCH}
-        if network.task is None or network.random_weights or not judged:
-            return {}
-        judged |= {(ORIGINAL, runtime) for _, runtime in judged}
-        judged.add((ORIGINAL, self.settings.runtimes[0]))
-        ordered = [(variant, runtime) for runtime in self.settings.runtimes for variant in files]
-        return judge_all(
-            {one: files[one[0]] for one in ordered if one in judged},
-            network.model,
-            network.task,
-            split=self.settings.set,
-            samples=self.settings.samples,
-            progress=partial(self.progress, f"judge {network.settings.name}"),
+        """The scores that new cells need."""
+        return scores_of(
+            self.settings,
+            network,
+            files,
+            {(cell.variant, cell.runtime) for cell in new if cell.runtime != TORCH},
+            folder=self.journal.folder,
+            progress=self.progress,
         )
 
     def _contenders(

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, final
+from typing import final
 
 from narrows.errors import NarrowsError
 from narrows.measure.contender import Clock
@@ -23,13 +23,11 @@ from narrows.measure.schedule import Schedule
 from narrows.measure.sensors import Sensor
 from narrows.measure.workers import Greeting, WorkerContender
 from narrows.study.cells import Cell
-from narrows.study.record import Ratio
+from narrows.study.record import Ratio, reason_of
 from narrows.study.settings import ORIGINAL
 
 Open = Callable[[], WorkerContender]
 Progress = Callable[[str, int, int], None]
-
-OUT_OF_MEMORY: Final = "this machine has too little memory for it; leave it out or use a larger one"
 
 
 @final
@@ -117,10 +115,8 @@ def _opened(
         progress(f"start {cell}", number, len(contenders))
         try:
             contender = start()
-        except NarrowsError as error:
-            failed[cell] = str(error)
-        except MemoryError:
-            failed[cell] = OUT_OF_MEMORY
+        except (NarrowsError, MemoryError) as error:
+            failed[cell] = reason_of(error)
         else:
             closing.callback(contender.close)
             yield cell, contender

@@ -150,16 +150,34 @@ function drawAccuracy(state) {
       });
     }
   }
-  groups.forEach((network) => {
-    const own = judged.filter((row) => row.network === network);
-    const last = own.reduce((a, b) => (a.time.value > b.time.value ? a : b), own[0]);
-    if (last) annotations.push({ x: Math.log10(last.time.value), y: 100 * last.accuracy.value, xanchor: "left", xshift: 8, showarrow: false, text: escapeText(shorten(network, isNarrow() ? 18 : 30)), font: { size: 11, color: ink("soft") } });
-  });
   const y = judged.map((row) => 100 * row.accuracy.value);
   const times = judged.map((row) => row.time.value);
   const axis = logAxis(times.length ? times : [1e-3, 1e-2], secondsText, "time of one inference");
-  axis.range = [axis.range[0], axis.range[1] + (axis.range[1] - axis.range[0]) * (isNarrow() ? 0.45 : 0.18)];
+  axis.range = [axis.range[0], axis.range[1] + (axis.range[1] - axis.range[0]) * (isNarrow() ? 0 : 0.18)];
+  const range = y.length ? extent(y) : [0, 100];
+  annotations.push(...networkNames(groups, judged, axis.range, range));
   const silent = DATA.networks.length - groups.length;
   byId("accuracy-note").textContent = `${silent ? `${silent} networks have no accuracy: ${[...new Set(DATA.rows.map((row) => row.no_score).filter(Boolean))].slice(0, 2).join("; ")}. ` : ""}Time on: ${DATA.scope}.`;
-  return draw("accuracy-chart", traces, { xaxis: axis, yaxis: { title: { text: "accuracy (%)" }, range: y.length ? extent(y) : [0, 100] }, annotations });
+  return draw("accuracy-chart", traces, { xaxis: axis, yaxis: { title: { text: "accuracy (%)" }, range }, annotations });
+}
+
+// Names right of each network's slowest mark, moved apart where they would meet; a narrow page has no room for them.
+function networkNames(networks, rows, xRange, yRange) {
+  if (isNarrow()) return [];
+  const chart = byId("accuracy-chart");
+  const [width, height] = [chart.clientWidth - 70, chart.clientHeight - 66];
+  const placed = [];
+  return networks.map((network) => {
+    const own = rows.filter((row) => row.network === network);
+    const slowest = own.reduce((a, b) => (a.time.value > b.time.value ? a : b));
+    const [x, y] = [Math.log10(slowest.time.value), 100 * slowest.accuracy.value];
+    const text = shorten(network, 30);
+    const left = (x - xRange[0]) / (xRange[1] - xRange[0]) * width;
+    const level = (y - yRange[0]) / (yRange[1] - yRange[0]) * height;
+    let shift = 0;
+    const meets = (one) => Math.abs(one.level - level - shift) < 14 && left < one.right && one.left < left + 6.2 * text.length;
+    while (placed.some(meets)) shift -= 4;
+    placed.push({ left, right: left + 6.2 * text.length, level: level + shift });
+    return { x, y, xanchor: "left", xshift: 8, yshift: shift, showarrow: false, text: escapeText(text), font: { size: 11, color: ink("soft") } };
+  });
 }
