@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from narrows.graph import calibrate
 from narrows.graph.calibrate import Histogram, activation_ranges
 from narrows.graph.load import load
 
@@ -85,3 +89,44 @@ def test_a_constant_activation_has_a_range() -> None:
         assert ranges(np.zeros((2, 1000), np.float32), method) == (0, 0)
         low, high = ranges(np.full((2, 1000), 3, np.float32), method)
         assert low <= 3 <= 1.01 * high
+
+
+def test_samples_are_read_one_after_the_other_and_let_go() -> None:
+    held: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def samples() -> Iterator[np.ndarray]:
+        nonlocal most
+        for _ in range(20):
+            most = max(most, sum(one() is not None for one in held))
+            made = np.ones((1, 1000), np.float32)
+            held.append(weakref.ref(made))
+            yield made
+            del made
+
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 1000] x) => (float[N, 1000] y) {y = Relu(x)}"""
+    model = load(onnx.parser.parse_model(text))
+    found = activation_ranges(model, ["x", "y"], samples(), method="percentile")
+    assert set(found) == {"x", "y"}
+    assert most <= 2
+
+
+def test_a_large_batch_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Activations of one part at a time are in memory, and the ranges are those of all."""
+    monkeypatch.setattr(calibrate, "_RUN_BYTES", 3 * 2 * 4000)
+    sizes = []
+    whole = calibrate.run
+
+    def counted(running: object, feeds: dict[str, np.ndarray], names: list[str]) -> list:
+        sizes.append(len(feeds["x"]))
+        return whole(running, feeds, names)
+
+    monkeypatch.setattr(calibrate, "run", counted)
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 1000] x) => (float[N, 1000] y) {h = Neg(x) y = Relu(h)}"""
+    model = load(onnx.parser.parse_model(text))
+    x = np.random.default_rng(0).normal(size=(8, 1000)).astype(np.float32)
+    found = activation_ranges(model, ["x", "h", "y"], [x])
+    assert sizes == [3, 3, 2]
+    assert found["h"] == (-x.max(), -x.min())

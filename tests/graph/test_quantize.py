@@ -6,63 +6,14 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
+from quantize_nets import give, network, outputs, samples
 
-from narrows.errors import InputError, ModelError
+from narrows.errors import ModelError
 from narrows.graph.cuts import find_cuts
 from narrows.graph.load import load
-from narrows.graph.ort import run, session, simplified
+from narrows.graph.ort import session, simplified
 from narrows.graph.quantize import default_activation, quantize_static
 from narrows.graph.quantized import is_quantized, weight_bearing
-
-_NET = """<ir_version: 8, opset_import: ["" : 17]>
-g (float[N, 3, 16, 16] x) => (float[N, 5] y) {
-  [stem] c1 = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1, b1)
-  n1 = BatchNormalization(c1, scale, shift, mean, var)
-  zero = Constant<value = float {0.0}>()
-  six = Constant<value = float {6.0}>()
-  r1 = Clip(n1, zero, six)
-  [depth] c2 = Conv<pads=[1,1,1,1], group=8>(r1, w2, b1)
-  s2 = Sigmoid(c2)
-  m2 = Mul(c2, s2)
-  [point] c3 = Conv(m2, w3, b1)
-  a3 = Add(c3, r1)
-  p3 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a3)
-  q3 = AveragePool<kernel_shape=[2,2], strides=[2,2]>(a3)
-  j3 = Concat<axis=1>(p3, q3)
-  e = GlobalAveragePool(j3)
-  f = Flatten(e)
-  [head] y = Gemm<transB=1>(f, w4, b4)
-}"""
-
-
-def network(seed: int = 0) -> onnx.ModelProto:
-    """Everything that stands between integer kernels: SiLU, residual, pools, concatenation."""
-    rng = np.random.default_rng(seed)
-    proto = onnx.parser.parse_model(_NET)
-    shapes = {"w1": (8, 3, 3, 3), "w2": (8, 1, 3, 3), "w3": (8, 8, 1, 1), "w4": (5, 16)}
-    for name, shape in shapes.items():
-        # Channels of very different size: one step for all would lose the small ones.
-        sizes = 2.0 ** -np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-        give(proto, name, rng.normal(size=shape) * (sizes if name != "w4" else 1))
-    for name, values in (("b1", 0.1), ("shift", 0.2), ("mean", 0.1)):
-        give(proto, name, rng.normal(0, values, size=8))
-    give(proto, "scale", 2.0 ** np.arange(8))
-    give(proto, "var", rng.uniform(0.5, 2, size=8))
-    give(proto, "b4", rng.normal(size=5))
-    return proto
-
-
-def give(proto: onnx.ModelProto, name: str, values: np.ndarray) -> None:
-    proto.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
-
-
-def samples(count: int = 24, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(count, 3, 16, 16)).astype(np.float32)
-
-
-def outputs(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    (found,) = run(session(proto), {"x": x})
-    return found
 
 
 def relative_error(proto: onnx.ModelProto, made: onnx.ModelProto) -> float:
@@ -249,57 +200,6 @@ def test_double_precision_is_left_alone() -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((8, 4)), "w"))
     with pytest.raises(ModelError, match="nothing with weights is left"):
         quantize_static(proto, [np.ones((2, 8))])
-
-
-def _recurrent() -> onnx.ModelProto:
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-    g (float[6, N, 4] x) => (float[1, N, 3] h)
-    <float[1, 9, 4] w, float[1, 9, 3] r> {_, h = GRU<hidden_size=3>(x, w, r)}"""
-    proto = onnx.parser.parse_model(text.replace("<float[1, 9, 4] w, float[1, 9, 3] r>", ""))
-    give(proto, "w", np.ones((1, 9, 4)))
-    give(proto, "r", np.ones((1, 9, 3)))
-    return proto
-
-
-@pytest.mark.parametrize(
-    ("proto", "x", "message"),
-    [
-        (_recurrent(), np.ones((6, 2, 4)), "nothing with weights is left to quantize"),
-        (network(), np.ones((2, 3, 8, 8)), "takes samples of shape"),
-        (network(), np.full((2, 3, 16, 16), np.nan), "NaN or infinite"),
-        (network(), np.zeros((0, 3, 16, 16)), "no samples"),
-    ],
-    ids=["recurrent", "shape", "nan", "empty"],
-)
-def test_what_cannot_be_done_is_said(proto: onnx.ModelProto, x: np.ndarray, message: str) -> None:
-    with pytest.raises((ModelError, InputError), match=message):
-        quantize_static(proto, [x.astype(np.float32)])
-
-
-def test_a_damaged_or_quantized_model_is_refused(int8: onnx.ModelProto) -> None:
-    broken = network()
-    values = numpy_helper.to_array(broken.graph.initializer[0]).copy()
-    values.flat[0] = np.nan
-    broken.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w1"))
-    with pytest.raises(ModelError, match="NaN or infinite"):
-        quantize_static(broken, [samples(2)])
-    with pytest.raises(ModelError, match="quantized already"):
-        quantize_static(int8, [samples(2)])
-    with pytest.raises(ModelError, match=r"no such node or operator.*similar: head"):
-        quantize_static(network(), [samples(2)], exclude=["heads"])
-    with pytest.raises(ModelError, match="no calibration method"):
-        quantize_static(network(), [samples(2)], method="guess")  # type: ignore[arg-type]
-
-
-def test_an_activation_that_overflows_is_named() -> None:
-    x = samples(2)
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-    g (float[N, 3, 16, 16] x) => (float[N, 3] y) {
-      big = Exp(x) f = GlobalAveragePool(big) v = Flatten(f) y = MatMul(v, w) }"""
-    proto = onnx.parser.parse_model(text)
-    give(proto, "w", np.eye(3))
-    with pytest.raises(ModelError, match="'big' is NaN or infinite"):
-        quantize_static(proto, [200 * x])
 
 
 def test_the_processor_decides_the_type_of_activations() -> None:
