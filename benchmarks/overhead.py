@@ -1,11 +1,12 @@
 """What the instrument adds to what it measures, at about one millisecond an inference.
 
-python benchmarks/overhead.py [--model net.onnx] [--rounds 200] [--out F.json]
+    python benchmarks/overhead.py [--model net.onnx] [--rounds 200] [--out F.json]
 
-in a sample    what an empty call is reported to take: the clocks' own share of every sample
-in the loop    timed calls against a bare loop of the same calls, in pairs of short rounds
-in a worker    the same inference timed in a worker process against timed in this one
-round trips    time of a round that is not in its samples: pipe, JSON and the parent
+    in a sample      what an empty call is reported to take: the clocks' own share of every sample
+    in the loop      timed calls against a bare loop of the same calls, in pairs of short rounds
+    between rounds   time of a worker's round that is in none of its samples: pipe, JSON, the parent
+
+A worker times its calls by the same loop in its own process, so the first two are its own too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from a_against_a import network_near
 from narrows.measure.backends import backend_of
 from narrows.measure.backends.feeds import random_feeds
-from narrows.measure.contender import CallableContender, SystemClock, timed_calls
+from narrows.measure.contender import SystemClock, timed_calls
 from narrows.measure.latency import Schedule, compare
 from narrows.measure.workers import open_contender
 
@@ -48,7 +49,7 @@ def main() -> None:
             "in a sample, wall": float(np.median(empty[0])) / call_s,
             "in a sample, CPU": float(np.median(empty[1])) / call_s,
             **_loop(run, options.rounds),
-            **_worker(path, run, options.rounds),
+            **_worker(path, options.rounds),
         }
     for title, share in rows.items():
         print(f"{title:28} {100 * share:8.3f} % of an inference")
@@ -79,25 +80,15 @@ def _loop(run: Callable[[], object], rounds: int) -> dict[str, float]:
     }
 
 
-def _worker(path: Path, run: Callable[[], object], rounds: int) -> dict[str, float]:
-    """The same inference in a worker process; and what a round costs beside its calls."""
-    schedule = Schedule(target=None, rounds=rounds, min_calls=10, session_s=0.0, respawns=3)
+def _worker(path: Path, rounds: int) -> dict[str, float]:
+    """What a round of a worker process costs beside its calls; no sample contains it."""
     shares = []
     with open_contender(path) as worker:
-        here = CallableContender("here", run)
-        found = compare({"worker": worker, "here": here}, schedule=schedule)
         for _ in range(rounds):
             started_s = time.perf_counter()
             wall_s, _ = worker.call(min_calls=_CALLS, seconds=0.0)
             shares.append((time.perf_counter() - started_s) / sum(wall_s) - 1)
-    ratio = found.ratio("worker", "here", cpu=True)
-    low, high = ratio.interval
-    return {
-        "in a worker": ratio.median - 1,
-        "in a worker, at least": low - 1,
-        "in a worker, at most": high - 1,
-        f"round trips of {_CALLS} calls": float(np.median(shares)),
-    }
+    return {f"between rounds of {_CALLS} calls": float(np.median(shares))}
 
 
 def _inference(path: Path) -> Callable[[], object]:

@@ -27,20 +27,20 @@ def test_the_interval_covers_the_median_of_the_timer_over_the_session(
     drift: str, correlation: float, target: float | None
 ) -> None:
     hits = []
-    for seed in range(150):
+    for seed in range(100):
         timer = unsteady_timer(drift, correlation, seed=seed)
         schedule = Schedule(target=target, seed=seed, limit_s=25)
         taken = latency(timer, schedule=schedule, clock=timer.clock, root=NOWHERE)
         end_s = timer.clock.wall_ns() / 1e9
         truth = np.median(timer.between(end_s - taken.session_s, end_s))
         hits.append(taken.interval[0] <= truth <= taken.interval[1])
-    # 97 % ± 4 standard deviations of 150 tosses; a rule that covers 85 % fails nearly always
-    assert np.mean(hits) >= 0.915
+    # 97 % less 4 standard deviations of 100 tosses; benchmarks/coverage.py has the narrow bounds
+    assert np.mean(hits) >= 0.9
 
 
 def test_the_paper_s_rule_misses_the_mean_of_the_next_seconds() -> None:
     hits = []
-    for seed in range(150):
+    for seed in range(100):
         timer = unsteady_timer("sinusoid", 0.9, seed=seed)
         schedule = Schedule(rule="paper")
         taken = latency(timer, schedule=schedule, clock=timer.clock, root=NOWHERE)
