@@ -32,7 +32,7 @@ def study(
         bool, typer.Option("--dry-run", help="List what would be measured, and about how long.")
     ] = False,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Export and make the models, and measure nothing.")
+        bool, typer.Option("--prepare", help="Export, make and judge the models; time nothing.")
     ] = False,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the page, figures and tables.")
