@@ -65,7 +65,7 @@ def test_nothing_fits_is_exit_code_1_and_the_plan_is_there(
     words = [*plan_words(desk), "-o", str(tmp_path / "plan"), "--deadline", "0.0000001"]
     assert main(words) == 1
     found = capsys.readouterr()
-    assert found.err.count("nearest is net/") == 1
+    assert found.err.count("nearest is net") == 1
     assert "nearest" not in found.out
     assert "narrows deploy" not in found.out
     assert PlanFolder(path=tmp_path / "plan").read().chosen is None

@@ -99,7 +99,8 @@ def run_points(
         heads = [halves.heads[index] for index in group]
         reader = FeatureReader(halves.device, heads, threads=settings.threads)
         runners = [_Runner(halves, i, fitted[i], wanted[i], judge, settings) for i in group]
-        picked = set(rows[np.arange(min(coded, len(rows))) * len(rows) // max(1, coded)].tolist())
+        count = min(coded, len(rows))
+        picked = set(rows[np.arange(count) * len(rows) // max(1, count)].tolist())
         for part, inputs in samples.batches(rows, settings.batch):
             features, _ = reader.read(inputs)
             to_code = np.array([row in picked for row in part.tolist()])
