@@ -164,7 +164,7 @@ def test_energy_without_a_power_is_an_error_not_a_free_lunch() -> None:
 def test_negative_bounds_are_refused() -> None:
     with pytest.raises(ConfigError, match="max_latency_s"):
         Constraints(max_latency_s=-1.0)
-    with pytest.raises(ConfigError, match="max_drop = -0.01"):
+    with pytest.raises(ConfigError, match=r"max_drop = -0\.01"):
         Constraints(max_drop=-0.01)
 
 
