@@ -23,7 +23,8 @@ from narrows.study.journal import Journal
 from narrows.study.prepare import prepare_study
 from narrows.study.record import FailedRecord, MeasuredRecord
 from narrows.study.run import run_study
-from narrows.study.settings import StudySettings, read_settings
+from narrows.study.settings import StudySettings
+from narrows.study.study_file import read_settings
 from narrows.study.todo import estimated_s, todo
 
 

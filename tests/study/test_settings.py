@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from narrows.errors import ConfigError, InputError
-from narrows.study.settings import StudySettings, read_settings
+from narrows.study.settings import StudySettings, schedule_of
+from narrows.study.study_file import read_settings
 
 NETWORK = '[[network]]\nname = "a"\nmodel = "a.onnx"\n'
 
@@ -51,12 +52,17 @@ method = "int8"
 def test_a_network_may_say_otherwise_than_the_study(tmp_path: Path) -> None:
     text = (
         '[study]\nvariants = ["int8"]\ncalibration = 5\n[[network]]\nname = "a"\nmodel = "timm:x"\n'
-        'variants = ["weights"]\n[[network]]\nname = "b"\nmodel = "timm:x"\ncalibration = 9'
+        'variants = ["weights"]\n[[network]]\nname = "b"\nmodel = "timm:x"\ncalibration = 9\n'
+        "limit_s = 7\nrespawns = 0"
     )
-    first, second = read(tmp_path, text).networks
+    found = read(tmp_path, text)
+    first, second = found.networks
     assert [one.name for one in first.variants] == ["original", "weights"]
     assert [one.name for one in second.variants] == ["original", "int8"]
     assert (first.calibration, second.calibration) == (5, 9)
+    usual, own = (schedule_of(found, network, 2) for network in (first, second))
+    assert (usual.limit_s, usual.respawns) == (found.limit_s, found.respawns)
+    assert (own.limit_s, own.respawns, own.threads) == (7.0, 0, 2)
 
 
 def test_places_are_filled_in_from_options_and_then_the_environment(

@@ -45,7 +45,7 @@ def study(
     of threads. Records are kept as they come: interrupt it, change the file, run it again, and
     only what is missing is measured. What fails is listed at the end, and the exit code is 1.
     """
-    from narrows.study.settings import read_settings
+    from narrows.study.study_file import read_settings
 
     asked = read_settings(file, places=_places(settings or []))
     if dry_run:

@@ -2,7 +2,8 @@
 
 STUDY.toml ──settings──► cells ──run──► records.jsonl ──► narrows.report
 
-settings.py   the TOML file, read strictly
+study_file.py the TOML file, read strictly
+settings.py   what it is read into
 methods.py    how a variant is made of its original: the table of methods
 cells.py      what there is to measure
 keys.py       the key by which a measured cell is known again

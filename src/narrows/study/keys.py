@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import onnx
 
@@ -31,18 +31,9 @@ from narrows.study.settings import (
     NetworkSettings,
     StudySettings,
     VariantSettings,
+    schedule_of,
 )
 from narrows.zoo.sources import EXPORT_VERSION, parse
-
-_SCHEDULE: Final = (
-    "target",
-    "rounds",
-    "round_s",
-    "min_calls",
-    "session_s",
-    "limit_s",
-    "respawns",
-)
 
 
 @final
@@ -77,10 +68,9 @@ def keys(settings: StudySettings, network: NetworkSettings, cell: Cell) -> Keys:
         "operators": settings.operators,
         "machine": environment(threads=1).key,
     }
-    schedule = {name: getattr(settings, name) for name in _SCHEDULE}
     whole = {
         **facts,
-        "schedule": schedule,
+        "schedule": schedule_of(settings, network, cell.threads),
         "batch": network.batch,
         "energy": [settings.energy, settings.energy_s],
         "environment": environment(threads=cell.threads).key,

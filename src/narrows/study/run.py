@@ -15,7 +15,6 @@ from typing import final
 
 from narrows.config import write_json
 from narrows.errors import NarrowsError, StorageError
-from narrows.measure.schedule import Schedule
 from narrows.measure.sensors import NoEnergy, Sensor, find_sensors
 from narrows.measure.workers import WorkerContender, open_contender
 from narrows.study.assemble import Parts, assembled
@@ -28,7 +27,7 @@ from narrows.study.quality import Judged
 from narrows.study.record import Facts, FailedRecord, MeasuredRecord, Score, reason_of
 from narrows.study.scores import scores_of
 from narrows.study.session import Open, Progress, run_session
-from narrows.study.settings import ORIGINAL, TORCH, StudySettings
+from narrows.study.settings import ORIGINAL, TORCH, StudySettings, schedule_of
 from narrows.study.todo import Todo, todo
 from narrows.zoo.eager import eager_command
 
@@ -126,7 +125,7 @@ class _Run:
                 continue
             session = run_session(
                 self._contenders(network, files, here),
-                schedule=self._schedule(threads),
+                schedule=schedule_of(self.settings, one.network, threads),
                 sensor=self.sensor,
                 energy_s=self.settings.energy_s,
                 progress=self.progress,
@@ -209,19 +208,6 @@ class _Run:
             if cell.runtime != TORCH:
                 wanted[replace(cell, variant=ORIGINAL)] = None
         return {cell: partial(_open, cell, network, files) for cell in wanted}
-
-    def _schedule(self, threads: int) -> Schedule:
-        settings = self.settings
-        return Schedule(
-            target=settings.target or None,
-            rounds=settings.rounds,
-            round_s=settings.round_s,
-            min_calls=settings.min_calls,
-            session_s=settings.session_s,
-            limit_s=settings.limit_s,
-            respawns=settings.respawns,
-            threads=threads,
-        )
 
     def _add(self, record: MeasuredRecord) -> None:
         self.journal.append(record)

@@ -1,26 +1,20 @@
-"""The TOML file of a study, read strictly. docs/study.md describes it."""
+"""What a study measures and how long: the values its file is read into."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import os
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, final
 
-from narrows.config import from_dict
-from narrows.errors import ConfigError, InputError
+from narrows.errors import ConfigError
 from narrows.measure.backends import BACKENDS
+from narrows.measure.schedule import Schedule
 from narrows.study.methods import METHODS
 
 ORIGINAL: Final = "original"
 TORCH: Final = "torch"
 _SETS: Final = ("fit", "choose", "report")
-_PLACE = re.compile(r"\$\{(\w+)\}")
 
 
 @final
@@ -47,7 +41,7 @@ class VariantSettings:
             msg = f"variant {self.name!r}: state either method or model (an .onnx file)"
             raise ConfigError(msg)
         if self.method is not None:
-            _one_of(self.method, METHODS, f"method of variant {self.name!r}")
+            one_of(self.method, METHODS, f"method of variant {self.name!r}")
 
 
 @final
@@ -62,6 +56,7 @@ class NetworkSettings:
         task: Task file or module:factory to judge it on; None: nothing is judged.
         calibration: Samples that methods see: of the task's fit set, or random numbers.
         batch: Samples in one inference.
+        limit_s, respawns: In place of the study's, where a slow network needs others.
     """
 
     name: str
@@ -70,6 +65,8 @@ class NetworkSettings:
     task: str | None = None
     calibration: int = 64
     batch: int = 1
+    limit_s: float | None = None
+    respawns: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse two variants of one name, and counts below one."""
@@ -134,145 +131,38 @@ class StudySettings:
             raise ConfigError(msg)
         _distinct([network.name for network in self.networks], "networks")
         for runtime in self.runtimes:
-            _one_of(runtime, BACKENDS, "runtime")
+            one_of(runtime, BACKENDS, "runtime")
         if self.baseline is not None:
-            _one_of(self.baseline, (TORCH,), "baseline")
-        _one_of(self.energy, ("auto", "off"), "energy")
-        _one_of(self.set, _SETS, "set")
+            one_of(self.baseline, (TORCH,), "baseline")
+        one_of(self.energy, ("auto", "off"), "energy")
+        one_of(self.set, _SETS, "set")
         if min(self.threads) < 1 or self.rounds < 1 or (self.samples or 1) < 1:
             msg = "threads, rounds and samples are at least 1"
             raise ConfigError(msg)
 
 
-def read_settings(path: str | Path, *, places: Mapping[str, str] | None = None) -> StudySettings:
-    """Read a study's file.
-
-    Args:
-        path: The TOML file; files it names are searched for in its folder.
-        places: What `${NAME}` stands for; names that are not here are environment variables.
-
-    Raises:
-        InputError: The file cannot be read.
-        ConfigError: It is not TOML, a key or value is not known, or a `${NAME}` stands for nothing.
-    """
-    path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}; give the TOML file of a study"
-        raise InputError(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not TOML: {error}"
-        raise ConfigError(msg) from None
-    try:
-        filled = _filled(table, {**os.environ, **(places or {})})
-        return _settings(filled, path.parent)
-    except ConfigError as error:
-        msg = f"{path}: {error}"
-        raise ConfigError(msg) from None
-
-
-def _settings(table: Mapping[str, Any], folder: Path) -> StudySettings:
-    check_known(table, ("study", "network"), "the file")
-    study = dict(_table(table.get("study"), "[study]"))
-    own = {field.name for field in dataclasses.fields(StudySettings)} - {"networks"}
-    check_known(study, (*sorted(own), "variants", "calibration"), "[study]")
-    usual = study.pop("variants", [ORIGINAL])
-    calibration = study.pop("calibration", 64)
-    listed = table.get("network", [])
-    if not isinstance(listed, list):
-        msg = "[network] is one table: write [[network]], once for each"
-        raise ConfigError(msg)
-    networks = [
-        _network(dict(_table(entry, "[[network]]")), usual, calibration, folder) for entry in listed
-    ]
-    return from_dict(
-        StudySettings,
-        {"name": folder.name, **_defaults(StudySettings), **study} | {"networks": networks},
+def schedule_of(study: StudySettings, network: NetworkSettings, threads: int) -> Schedule:
+    """The schedule of a network's session."""
+    return Schedule(
+        target=study.target or None,
+        rounds=study.rounds,
+        round_s=study.round_s,
+        min_calls=study.min_calls,
+        session_s=study.session_s,
+        limit_s=study.limit_s if network.limit_s is None else network.limit_s,
+        respawns=study.respawns if network.respawns is None else network.respawns,
+        threads=threads,
     )
 
 
-def _network(entry: dict[str, Any], usual: Any, calibration: Any, folder: Path) -> dict[str, Any]:
-    own = [field.name for field in dataclasses.fields(NetworkSettings)]
-    where = f"[[network]] {entry.get('name', '')}".strip()
-    check_known(entry, (*own, "variant"), where)
-    for key in ("name", "model"):
-        if not isinstance(entry.get(key), str) or not entry[key]:
-            msg = f"{where}: {key} is missing: state it as text"
-            raise ConfigError(msg)
-    names = entry.pop("variants", usual)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        msg = f"{where}: variants is {names!r}: expected a list of names"
-        raise ConfigError(msg)
-    for name in names:
-        _one_of(name, (ORIGINAL, *METHODS), f"{where}: variant")
-    variants = [{"name": name, "method": name, "model": None} for name in names if name != ORIGINAL]
-    variants.insert(0, {"name": ORIGINAL, "method": None, "model": None})
-    for extra in entry.pop("variant", []):
-        check_known(_table(extra, where), ("name", "method", "model"), f"{where}, variant")
-        stated = {"method": None, "model": None, **extra}
-        stated["model"] = _placed(stated["model"], folder)
-        variants.append(stated)
-    stated = {**_defaults(NetworkSettings), "calibration": calibration, **entry}
-    found = {key: _placed(stated[key], folder) for key in ("model", "task")}
-    return {**stated, **found, "variants": variants}
-
-
-def _placed(named: Any, folder: Path) -> Any:
-    """A file as seen from the study's folder; names of other kinds as they are."""
-    is_file = isinstance(named, str) and named.endswith((".onnx", ".toml"))
-    return str(folder / named) if is_file else named
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    fields = dataclasses.fields(cls)
-    return {
-        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-        for field in fields
-        if field.default is not dataclasses.MISSING
-    }
-
-
-def _filled(value: Any, places: Mapping[str, str]) -> Any:
-    """`value` with every ${NAME} of its texts replaced."""
-    if isinstance(value, dict):
-        return {key: _filled(item, places) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_filled(item, places) for item in value]
-    if not isinstance(value, str):
-        return value
-    for name in _PLACE.findall(value):
-        if name not in places:
-            msg = f"{value!r}: nothing says what ${{{name}}} is: give --set {name}=VALUE"
-            raise ConfigError(msg)
-    return _PLACE.sub(lambda found: places[found[1]], value)
-
-
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        msg = f"no {where} section: a study has one [study] and a [[network]] for each network"
-        raise ConfigError(msg)
-    return value
-
-
-def check_known(table: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """Refuse keys that are not among `names`, and name the nearest.
-
-    Raises:
-        ConfigError: There is one.
-
-    Example:
-        >>> check_known({"thread": 1}, ("threads", "name"), "[study]")
-        Traceback (most recent call last):
-        narrows.errors.ConfigError: [study]: unknown key 'thread': did you mean 'threads'? ...
-    """
-    for key in table:
-        _one_of(key, names, f"{where}: unknown key", refused="")
-
-
-def _one_of(
+def one_of(
     value: str, known: Sequence[str] | Mapping[str, Any], what: str, *, refused: str = "unknown "
 ) -> None:
+    """Refuse what is not known, and name the nearest.
+
+    Raises:
+        ConfigError: It is not.
+    """
     if value in known:
         return
     near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)

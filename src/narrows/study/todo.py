@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from narrows.errors import ConfigError, NarrowsError
+from narrows.measure.schedule import Schedule
 from narrows.study.cells import Cell, cells
 from narrows.study.keys import Keys, keys
 from narrows.study.record import MeasuredRecord, Record
-from narrows.study.settings import NetworkSettings, StudySettings
+from narrows.study.settings import NetworkSettings, StudySettings, schedule_of
 
 # Seconds, as a few dozen networks took them: a process to start and warm up, the facts of a
 # variant, a sample to decode and judge by one model.
 _START_S: Final = 1.5
 _VARIANT_S: Final = 3.0
 _JUDGE_S: Final = 0.01
-_ENERGY_CYCLES: Final = 6
 
 
 @final
@@ -103,7 +103,7 @@ def estimated_s(settings: StudySettings, todos: Sequence[Todo], records: Iterabl
     for one in todos:
         for threads in settings.threads:
             here = [cell for cell in one.cells if cell.threads == threads]
-            total_s += _session_s(settings, here, known) if here else 0.0
+            total_s += _session_s(schedule_of(settings, one.network, threads), here, known)
         total_s += _VARIANT_S * len({cell.variant for cell in one.cells})
         if one.network.task is not None:
             judged = {(cell.variant, cell.runtime) for cell in one.cells}
@@ -111,10 +111,12 @@ def estimated_s(settings: StudySettings, todos: Sequence[Todo], records: Iterabl
     return total_s
 
 
-def _session_s(settings: StudySettings, here: Sequence[Cell], known: Mapping[Cell, float]) -> float:
+def _session_s(schedule: Schedule, here: Sequence[Cell], known: Mapping[Cell, float]) -> float:
     """One session: its rounds, and the starts of its processes."""
-    calls = settings.min_calls + 1
-    slot_s = sum(max(settings.round_s, calls * known.get(cell, 0.0)) for cell in here)
-    rounds_s = min(settings.limit_s, max(settings.session_s, settings.rounds * slot_s))
-    starts_s = (settings.respawns + 1) * sum(_START_S + 10 * known.get(cell, 0.0) for cell in here)
+    if not here:
+        return 0.0
+    calls = schedule.min_calls + 1
+    slot_s = sum(max(schedule.round_s, calls * known.get(cell, 0.0)) for cell in here)
+    rounds_s = min(schedule.limit_s, max(schedule.session_s, schedule.rounds * slot_s))
+    starts_s = (schedule.respawns + 1) * sum(_START_S + 10 * known.get(cell, 0.0) for cell in here)
     return max(rounds_s, slot_s) + starts_s
