@@ -2,8 +2,8 @@
 
     int8 weights, a step for each channel ──DequantizeLinear──► float32 ──► the operator as it was
 
-ONNX Runtime dequantizes again at each run, which keeps memory small and costs time; with its session
-option `session.disable_quant_qdq` it does so once while loading, which gives both back.
+ONNX Runtime dequantizes again at each run: memory stays small, time grows. With its session
+option `session.disable_quant_qdq` it does so once while loading: time and memory are as before.
 """
 
 from __future__ import annotations
