@@ -56,7 +56,7 @@ def study(
         from narrows.study.run import run_study
 
         if prepare:
-            measured, failed = 0, prepare_study(asked, out, progress=note)
+            measured, failed = 0, prepare_study(asked, out, only=only or [], progress=note)
         else:
             outcome = run_study(asked, out, only=only or [], progress=note)
             measured, failed = outcome.measured, outcome.failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from narrows.errors import StorageError
@@ -12,23 +13,37 @@ from narrows.study.record import FailedRecord, reason_of
 from narrows.study.scores import scores_of
 from narrows.study.session import Progress
 from narrows.study.settings import ORIGINAL, StudySettings
+from narrows.study.todo import chosen
 
 
 def prepare_study(
-    settings: StudySettings, folder: Path, *, progress: Progress = lambda what, done, total: None
+    settings: StudySettings,
+    folder: Path,
+    *,
+    only: Sequence[str] = (),
+    progress: Progress = lambda what, done, total: None,
 ) -> tuple[FailedRecord, ...]:
     """Export, make and judge every model that was not before, and time nothing.
+
+    Args:
+        settings: The study.
+        folder: Where models and scores are kept; made if it is not there.
+        only: Names of networks, with `*` and `?`; empty for all.
+        progress: Told what is being done, the steps done and to do.
 
     Returns:
         For each network or variant that cannot be made, why; nothing of it is recorded.
 
     Raises:
         StorageError: The disk is full.
+        ConfigError: `only` names no network.
     """
     failed = []
     models = folder / MODELS
-    for number, network in enumerate(settings.networks):
-        progress(f"prepare {network.name}", number, len(settings.networks))
+    names = chosen(settings, only)
+    networks = [network for network in settings.networks if network.name in names]
+    for number, network in enumerate(networks):
+        progress(f"prepare {network.name}", number, len(networks))
         variant, files = ORIGINAL, dict[str, Path]()
         try:
             found = open_network(network, models)

@@ -52,10 +52,10 @@ def todo(
         ConfigError: A name of `only` matches no network.
     """
     done = {record.key for record in records if isinstance(record, MeasuredRecord)}
-    chosen = _chosen(settings, only)
+    names = chosen(settings, only)
     found = []
     for network in settings.networks:
-        if network.name not in chosen:
+        if network.name not in names:
             continue
         missing: dict[Cell, Keys] = {}
         failed: dict[Cell, str] = {}
@@ -74,9 +74,14 @@ def todo(
     return tuple(found)
 
 
-def _chosen(settings: StudySettings, only: Sequence[str]) -> set[str]:
+def chosen(settings: StudySettings, only: Sequence[str]) -> set[str]:
+    """Names of the networks that patterns match; of all where there is no pattern.
+
+    Raises:
+        ConfigError: A pattern matches none.
+    """
     names = [network.name for network in settings.networks]
-    chosen: set[str] = set()
+    found: set[str] = set()
     for pattern in only:
         matched = [name for name in names if fnmatch.fnmatch(name.lower(), pattern.lower())]
         if not matched:
@@ -84,8 +89,8 @@ def _chosen(settings: StudySettings, only: Sequence[str]) -> set[str]:
             hint = f"did you mean {near[0]!r}? " if near else ""
             msg = f"--only {pattern!r} is no network: {hint}there are {', '.join(names)}"
             raise ConfigError(msg)
-        chosen.update(matched)
-    return chosen if only else set(names)
+        found.update(matched)
+    return found if only else set(names)
 
 
 def estimated_s(settings: StudySettings, todos: Sequence[Todo], records: Iterable[Record]) -> float:
