@@ -112,6 +112,17 @@ def test_weights_alone_are_no_flag(floating: onnx.ModelProto) -> None:
     assert "by design" in found.text
 
 
+def test_a_product_whose_data_the_runtime_rounds_runs_in_int8() -> None:
+    """ONNX Runtime fuses weights in 8 bits into MatMulNBits, whose accuracy level 4 is int8."""
+    graph = Builder(shape=(256,), rng=np.random.default_rng(0))
+    proto = graph.model(graph.op("MatMul", "x", graph.weight(256, 256)))
+    found = execution(load(quantize_weights(proto)))
+    assert (found.kernels, found.asked_int8, found.weights_only) == ({"MatMulNBits": 1}, 0, 1)
+    assert (found.int8, found.int8_share) == (1, 1)
+    assert "by design" not in found.text
+    assert found.text.endswith("the runtime rounds the data, too")
+
+
 def test_a_dynamically_quantized_lstm_runs_in_int8() -> None:
     rng = np.random.default_rng(0)
     graph = Builder(shape=(12, 8), rng=rng)
@@ -140,6 +151,14 @@ def masked(proto: onnx.ModelProto, name: str, units: int) -> onnx.ModelProto:
     values[:units] = 0
     tensor.CopyFrom(numpy_helper.from_array(values, name))
     return copy
+
+
+def test_a_unit_that_rounding_left_without_weights_is_no_mask() -> None:
+    wide = network(width=64)
+    found = execution(load(masked(wide, "w0", 1)), original=load(wide))
+    assert found.removed is not None
+    assert (found.removed.zeroed_units, found.removed.units_before) == (1, 202)
+    assert found.flags == ()
 
 
 def test_a_mask_that_was_never_removed_is_found(floating: onnx.ModelProto) -> None:

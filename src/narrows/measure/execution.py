@@ -10,6 +10,7 @@ shows in a file's size.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from narrows.measure.operators import INT8_KERNELS, operator_times
 from narrows.measure.record import Measurement
 from narrows.measure.stored_weights import OperatorWeights, operator_weights
 
-_MANY_ZEROS: Final = 0.25  # rounding to 8 bits makes some percent of weights zero
+_MANY_ZEROS: Final = 0.25  # rounding to 8 bits makes some percent of weights zero,
+_MANY_UNITS: Final = 0.01  # and now and then all weights of a unit
 _X86: Final = ("x86_64", "amd64", "i686")
 _NAMED: Final = 3
 
@@ -57,7 +59,8 @@ class Execution:
         weight_bearing: Operators that multiply data by weights.
         int8: Those run by a kernel that multiplies in 8-bit integers.
         asked_int8: Those whose weights and data the graph holds in 8-bit integers.
-        weights_only: Those whose weights alone it holds so: float arithmetic, by design.
+        weights_only: Those whose weights alone it holds so: float arithmetic, by design, unless
+            the runtime rounds the data, too.
         macs: Multiply-accumulates of the whole model.
         int8_macs: Those of the operators run in int8.
         kernels: Kernels that run the weight-bearing operators, and how many of them each.
@@ -88,9 +91,13 @@ class Execution:
     def text(self) -> str:
         """One line for a report."""
         line = f"{self.int8} of {self.weight_bearing} weight-bearing operators run in int8"
-        if self.weights_only and not self.asked_int8:
+        if self.weights_only and not self.asked_int8 and not self.int8:
             return f"{line}, by design: weights alone are stored in 8 bits"
         line += f" ({100 * self.int8_share:.1f} % of the multiply-accumulates)"
+        if self.weights_only and not self.asked_int8:
+            line += (
+                ": weights alone are stored in 8 bits, but there the runtime rounds the data, too"
+            )
         if self.removed is not None and (self.removed.units or self.removed.operators):
             line += f"; {self.removed.units} of {self.removed.units_before} units removed"
         return line
@@ -120,12 +127,9 @@ def execution(
     model = _loaded(model)
     weights = operator_weights(model)
     costs = {cost.name: cost.macs for cost in node_costs(model)}
-    owners = {node: timed.kernel for timed in operator_times(model, runs=1) for node in timed.nodes}
-    kernels: dict[str, int] = {}
-    for operator in weights:
-        kernel = owners.get(operator.name, "none")
-        kernels[kernel] = kernels.get(kernel, 0) + 1
-    in_int8 = {w.name for w in weights if owners.get(w.name) in INT8_KERNELS}
+    owners = {node: timed for timed in operator_times(model, runs=1) for node in timed.nodes}
+    kernels = Counter(owners[w.name].kernel if w.name in owners else "none" for w in weights)
+    in_int8 = {w.name for w in weights if w.name in owners and owners[w.name].is_int8}
     held = weight_bearing(model.proto)
     named = {w.name for w in weights}
     asked_int8 = named & {*held.int8, *(w.name for w in weights if w.op_type in INT8_KERNELS)}
@@ -146,7 +150,7 @@ def execution(
         weights_only=len(named & set(held.weights_only)),
         macs=sum(costs.values()),
         int8_macs=sum(costs.get(name, 0) for name in in_int8),
-        kernels=kernels,
+        kernels=dict(kernels),
         zero_share=zero_share,
         removed=removed,
         flags=flags,
@@ -211,11 +215,12 @@ def _type_flags(model: Model, weights: tuple[OperatorWeights, ...]) -> list[str]
 
 
 def _zero_flags(zero_share: float, removed: Removed | None) -> list[str]:
-    if removed is not None and removed.units <= 0 and removed.zeroed_units:
+    masked = 0.0 if removed is None else removed.zeroed_units / max(1, removed.units_before)
+    if removed is not None and removed.units <= 0 and masked >= _MANY_UNITS:
         return [
-            f"masked but not removed: {removed.zeroed_units} of {removed.units_before} units have"
-            f" weights of zero alone and are computed all the same ({100 * zero_share:.0f} % of the"
-            " weights are zero)"
+            f"masked but not removed: {removed.zeroed_units} of {removed.units_before} units"
+            f" ({100 * masked:.0f} %) have weights of zero alone and are computed all the same"
+            f" ({100 * zero_share:.0f} % of the weights are zero)"
         ]
     if zero_share > _MANY_ZEROS:
         return [

@@ -30,6 +30,8 @@ INT8_KERNELS = frozenset(
 )
 """Kernels of ONNX Runtime that multiply in 8-bit integers."""
 
+_FUSED_WEIGHTS = "MatMulNBits"
+_INT8_ACCURACY_LEVEL = 4
 _WARM_UP_RUNS = 2
 _BLOCK_RUNS = 5
 _REORDERS = ("ReorderInput", "ReorderOutput")
@@ -47,6 +49,8 @@ class OperatorTime:
         time_s: Lower quartile over the runs, so that other load hardly shows.
         in_bytes: Data and weights it reads, in the types it reads them in.
         out_bytes: What it makes.
+        rounds_data: Whether its weights alone are stored in 8 bits or less, but it rounds the data
+            to 8 bits itself.
     """
 
     kernel: str
@@ -54,11 +58,12 @@ class OperatorTime:
     time_s: float
     in_bytes: int
     out_bytes: int
+    rounds_data: bool = False
 
     @property
     def is_int8(self) -> bool:
         """Whether it computes in 8-bit integers; OpenVINO writes that into its kernels' names."""
-        return self.kernel in INT8_KERNELS or self.kernel.endswith("_I8")
+        return self.kernel in INT8_KERNELS or self.kernel.endswith("_I8") or self.rounds_data
 
     @property
     def is_reorder(self) -> bool:
@@ -125,8 +130,21 @@ def operator_times(
             time_s=float(np.quantile(event.times_s[_WARM_UP_RUNS:], 0.25)),
             in_bytes=event.data_bytes + weights.get(event.name, 0),
             out_bytes=event.out_bytes,
+            rounds_data=event.name in titles and rounds_data(titles[event.name]),
         )
         for event in events
+    )
+
+
+def rounds_data(node: onnx.NodeProto) -> bool:
+    """Whether a node of an optimised graph rounds its data to 8 bits to multiply in integers.
+
+    Where weights alone are stored in 8 bits, ONNX Runtime may fuse a product into MatMulNBits of
+    accuracy level 4, whose arithmetic is int8.
+    """
+    return node.op_type == _FUSED_WEIGHTS and any(
+        attribute.name == "accuracy_level" and attribute.i == _INT8_ACCURACY_LEVEL
+        for attribute in node.attribute
     )
 
 

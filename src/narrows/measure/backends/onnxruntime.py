@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from narrows.measure.backends.base import Array
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention")
-_FUSED = "MatMulNBits"
 _OPTIMISED = "optimised.onnx"
 _TYPES = {"float": "float32", "double": "float64"}
 
@@ -62,15 +61,11 @@ class _Session(Loaded):
         return found
 
     def precision(self) -> str:
-        """From the kernels that a profiled run names.
-
-        Where only weights are stored in 8 bits, the runtime may fuse a product into MatMulNBits
-        and there round the data to 8 bits, too (accuracy level 4): that is int8 arithmetic.
-        """
+        """From the kernels that a profiled run names, those that round their data included."""
         import onnx
 
         from narrows.measure.backends.feeds import random_feeds
-        from narrows.measure.operators import INT8_KERNELS
+        from narrows.measure.operators import INT8_KERNELS, rounds_data
 
         with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
             place = Path(folder)
@@ -78,12 +73,8 @@ class _Session(Loaded):
             profiled.run(None, self._feeds or random_feeds(self.inputs))
             kernels = _kernels(Path(profiled.end_profiling()))
             nodes = onnx.load(place / _OPTIMISED, load_external_data=False).graph.node
-        rounded = any(
-            node.op_type == _FUSED and attribute.name == "accuracy_level" and attribute.i == 4
-            for node in nodes
-            for attribute in node.attribute
-        )
-        integer = INT8_KERNELS | {_FUSED} if rounded else INT8_KERNELS
+        rounding = {node.op_type for node in nodes if rounds_data(node)}
+        integer = INT8_KERNELS | rounding
         weighted = [name for name in kernels if any(part in name for part in _WEIGHTED)]
         return told_precision(["i8" if name in integer else "f32" for name in weighted])
 
