@@ -147,7 +147,7 @@ def test_narrows_report_reads_a_study(
             "study2-ratios-1-thread",
             "study3-accuracy-against-time-1-thread",
             "study4-accuracy",
-            "study5-operators",
+            "study5-operators-onnxruntime",
         )
     }
     for path in told["figures"]:

@@ -61,7 +61,8 @@ def _figures(scene: StudyScene) -> list[tuple[str, Draw]]:
             end = threads_text(threads).replace(" ", "-")
             found.append((f"{name}-{end}", partial(draw, scene, threads)))
     found.append(("study4-accuracy", partial(draw_accuracy, scene)))
-    found.append(("study5-operators", partial(draw_operators, scene)))
+    for runtime in scene.compiled:
+        found.append((f"study5-operators-{runtime}", partial(draw_operators, scene, runtime)))
     return found
 
 

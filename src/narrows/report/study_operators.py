@@ -17,11 +17,12 @@ _COLUMNS: Final = 3
 _LEAST_WRITTEN: Final = 0.09
 
 
-def draw_operators(scene: StudyScene, theme: Theme) -> Figure | None:
-    """Stacked bars, a network's variants together; long studies in several columns."""
+def draw_operators(scene: StudyScene, runtime: str, theme: Theme) -> Figure | None:
+    """Stacked bars of one runtime; a network's variants stand together."""
     from matplotlib.patches import Patch
 
-    shares = operator_shares(scene)
+    every = operator_shares(scene)
+    shares = {place: found for place, found in every.items() if place[2] == runtime}
     if not shares:
         return None
     networks = list(dict.fromkeys(network for network, _, _ in shares))
@@ -58,8 +59,8 @@ def draw_operators(scene: StudyScene, theme: Theme) -> Figure | None:
         axes.grid(visible=False, axis="y")
     for axes in grid.flat:
         axes.set_ylim(deepest + 0.6, 0.4)
-    runtimes = dict.fromkeys(runtime_title(runtime) for _, _, runtime in shares)
-    title = f"Where the time goes, {', '.join(runtimes)}, {threads_text(scene.threads[0])}"
+    where = f"{runtime_title(runtime)}, {threads_text(scene.threads[0])}"
+    title = f"Where the time goes, {where}"
     title_above(figure, title, [scene.scope], theme)
     handles = [Patch(color=tint(pair, theme), label=kind) for kind, pair in colours.items()]
     key_below(figure, handles, min(len(handles), 2 + 2 * columns))
