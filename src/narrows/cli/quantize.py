@@ -58,10 +58,11 @@ def quantize(
         message = f"--out {out} is a folder: give the file to write"
         raise typer.BadParameter(message)
     from narrows.cli.progress import progress_bar
-    from narrows.files import write_atomic
+    from narrows.files import check_writable, write_atomic
     from narrows.graph.load import load
     from narrows.zoo.sources import resolve, resolve_for
 
+    check_writable(out)
     with progress_bar() as note:
         note(f"open {model}", 0, 1)
         source, judged_on = (resolve(model), None) if task is None else resolve_for(model, task)

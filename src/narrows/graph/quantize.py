@@ -23,6 +23,7 @@ from narrows.graph.calibrate import Method, Range, activation_ranges
 from narrows.graph.load import Model, load
 from narrows.graph.ort import simplified
 from narrows.graph.quantized import data_nodes, excluded, has_weights, opened, with_opset
+from narrows.graph.wide_stem import with_wide_stems
 
 Array = NDArray[Any]
 Integer = Literal["uint8", "int8"]
@@ -106,7 +107,10 @@ def quantize_static(
         >>> weight_bearing(made).int8
         ('product',)
     """
+    chosen = activation or default_activation()
     ready = _prepared(model)
+    if chosen == "uint8":  # that of the kernels which this is for
+        ready = load(with_wide_stems(ready, excluded(ready, exclude)))
     wanted = _wanted(ready, exclude)
     names = _tensors_of(ready, wanted)
     ranges = activation_ranges(
@@ -116,7 +120,7 @@ def quantize_static(
         ready.proto,
         ranges,
         wanted,
-        activation=activation or default_activation(),
+        activation=chosen,
         weight=weight,
         per_channel=per_channel,
         reduce_range=reduce_range,

@@ -98,7 +98,7 @@ class Execution:
             line += (
                 ": weights alone are stored in 8 bits, but there the runtime rounds the data, too"
             )
-        if self.removed is not None and (self.removed.units or self.removed.operators):
+        if self.removed is not None and (self.removed.units > 0 or self.removed.operators):
             line += f"; {self.removed.units} of {self.removed.units_before} units removed"
         return line
 
