@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from narrows.measure.order_statistics import interval_of_rounds
 from narrows.measure.process_level import interval_of_both, process_medians
+from narrows.measure.student import t_interval
 
 
 def test_one_process_has_the_interval_of_its_rounds() -> None:
@@ -18,8 +21,22 @@ def test_processes_that_differ_widen_it_to_student_s_of_their_medians() -> None:
     levels = [10.0, 11.0, 9.0, 10.5]
     rounds = [[level, level] for level in levels for _ in range(8)]
     processes = [process for process in range(4) for _ in range(8)]
-    wanted = stats.t.interval(0.95, 3, loc=np.mean(levels), scale=stats.sem(levels))
+    logs = np.log(levels)
+    wanted = np.exp(stats.t.interval(0.95, 3, loc=np.mean(logs), scale=stats.sem(logs)))
     assert interval_of_both(rounds, processes) == pytest.approx(wanted, rel=2e-3)
+
+
+@given(st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=4))
+def test_what_is_positive_has_a_positive_interval_around_all_processes(levels: list[float]) -> None:
+    rounds = [[level] for level in levels for _ in range(8)]
+    processes = [process for process in range(len(levels)) for _ in range(8)]
+    low, high = interval_of_both(rounds, processes)
+    assert 0 < low <= np.median(levels) <= high
+
+
+def test_values_without_a_logarithm_are_taken_as_they_are() -> None:
+    rounds, processes = [[0.0]] * 8 + [[1.0]] * 8, [0] * 8 + [1] * 8
+    assert interval_of_both(rounds, processes) == pytest.approx(t_interval([0.0, 1.0]))
 
 
 def test_a_process_cut_short_does_not_speak() -> None:
