@@ -228,11 +228,8 @@ def _print_row(why: str, row: dict[str, Any]) -> None:
     print(
         f"{why}: {row['id']} on {row['n']} report pictures: {'agrees' if row['agrees'] else 'OFF'}"
     )
-    for name, factor, unit in (
-        ("accuracy", 100, "%"),
-        ("payload_bytes", 1, "B"),
-        ("latency_s", 1e3, "ms"),
-    ):
+    shown = (("accuracy", 100, "%"), ("payload_bytes", 1, "B"), ("latency_s", 1e3, "ms"))
+    for name, factor, unit in shown:
         change = f"{100 * row['off'][name]:+.2f} " + ("points" if name == "accuracy" else "%")
         print(
             f"  {name:14} row {factor * said[name]:9.2f} {unit:3} measured "
@@ -279,11 +276,8 @@ def _calibrated(out: Path) -> tuple[float, int, int]:
             )
     traffic = calls[-1].traffic
     sent = [(after[way] - before[way]) / _CALLS for way in (0, 1)]
-    return (
-        took_s,
-        max(0, round(sent[0] - traffic.frame_bytes_up)),
-        max(0, round(sent[1] - traffic.frame_bytes_down)),
-    )
+    up, down = sent[0] - traffic.frame_bytes_up, sent[1] - traffic.frame_bytes_down
+    return took_s, max(0, round(up)), max(0, round(down))
 
 
 def _options() -> argparse.Namespace:

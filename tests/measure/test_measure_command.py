@@ -18,6 +18,7 @@ from narrows.config import from_dict, read_json, write_json
 from narrows.measure import coding_speed, fitting, session
 from narrows.measure.candidates import candidate
 from narrows.measure.energy import EnergyRecord, NoEnergy
+from narrows.measure.environment import environment
 from narrows.measure.graph_builder import Builder
 from narrows.measure.model_record import ModelRecord
 from narrows.measure.session import (
@@ -177,6 +178,27 @@ def test_loadgens_verdict_is_shown(
     shown = capsys.readouterr().out
     assert "VALID, shorter than MLPerf's rules ask for" in shown
     assert (logs / "onnxruntime" / "mlperf_log_summary.txt").is_file()
+
+
+def test_loadgens_logs_of_two_models_lie_apart(network: str, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    options = ["--loadgen", "single-stream", "--loadgen-seconds", "0.1", "--loadgen-samples", "8"]
+    options += ["--loadgen-logs", str(logs), "--against", network, "--json"]
+    assert main(["measure", network, *QUICKEST, *options]) == 0
+    assert len(list(logs.glob("*_on_onnxruntime/mlperf_log_summary.txt"))) == 2
+
+
+def test_more_threads_than_cores_is_told(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    many = environment().cores + 1
+    assert main(["measure", network, *QUICKEST, "--threads", str(many), "--json"]) == 0
+    assert any(f"{many} threads on" in flag for flag in recorded(capsys).flags)
+
+
+def test_a_meter_that_does_not_run_is_refused_at_once(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measure", network, *QUICKEST, "--energy", str(tmp_path / "no.csv")]) == 1
+    assert "no.csv: give a recorded trace, or what" in capsys.readouterr().err
 
 
 def test_a_replayed_trace_gives_energy(

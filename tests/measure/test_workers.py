@@ -227,10 +227,12 @@ def test_inputs_come_from_files(tmp_path: Path, network: Path) -> None:
     assert set(feeds.read_feeds(tmp_path / "two.npz", [X, y])) == {"x", "y"}
     (tmp_path / "text.npy").write_text("no array")
     np.save(tmp_path / "wide.npy", np.ones((2, 4)))
+    np.save(tmp_path / "nan.npy", [[1.0, np.nan, np.inf]])
     for inputs, path, told in (
         ([X], "text.npy", "no .npy"),
         ([X], "gone.npy", "cannot be read"),
         ([X], "wide.npy", "2,4"),
+        ([X], "nan.npy", "2 of 3 values"),
         ([X, Input(name="z", shape=(1,), dtype="int64")], "two.npz", "lack z"),
     ):
         with pytest.raises(MeasureError, match=told):

@@ -243,12 +243,12 @@ def _sensor(text: str, offset_s: float) -> Sensor | NoEnergy:
     if text.startswith("replay:"):
         return Replay(path=_there(text.removeprefix("replay:")))
     if text.endswith(".csv"):
-        return MeterCsv(path=Path(text), offset_s=offset_s)
+        return MeterCsv(path=_there(text), offset_s=offset_s)
     return find_sensors().pick(None if text == "auto" else text)
 
 
 def _there(name: str) -> Path:
     if not Path(name).is_file():
-        msg = f"--energy: no file {name}: give a recorded trace"
+        msg = f"--energy: no file {name}: give a recorded trace, or what a running meter writes"
         raise MeasureError(msg)
     return Path(name)

@@ -211,7 +211,7 @@ def _divided(
     coverage = min(a.coverage, b.coverage)
     if coverage < _LEVEL:
         few = min(len(a.rounds), len(b.rounds))
-        told = f"{few} samples: {percent_text(coverage)}"
+        told = f"{few} sample{'s' * (few > 1)}: {percent_text(coverage)}"
         remark = "; ".join(part for part in (remark, told) if part)
     return Row(
         what=what,

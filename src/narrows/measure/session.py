@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, final
 
@@ -128,7 +129,7 @@ def measure_session(
             abouts[one.label],
             energies[one.label],
             schedule.threads,
-            wanted,
+            _with_own_logs(wanted, one, candidates),
             progress,
         )
         for one in candidates
@@ -241,6 +242,16 @@ def _measurement(
     )
 
 
+def _with_own_logs(wanted: Wanted, one: Candidate, candidates: Sequence[Candidate]) -> Wanted:
+    """LoadGen's logs of each candidate in a folder of their own, named by the runtime if it can."""
+    asked = wanted.loadgen
+    if asked is None or asked.logs is None:
+        return wanted
+    alone = [other.backend for other in candidates].count(one.backend) == 1
+    folder = one.backend if alone else re.sub(r"[^\w.-]+", "_", one.label)
+    return replace(wanted, loadgen=replace(asked, logs=asked.logs / folder))
+
+
 def _loadgen(
     one: Candidate, threads: int, about: About, wanted: Wanted, progress: Progress
 ) -> LoadGenRecord | None:
@@ -256,6 +267,6 @@ def _loadgen(
         threads=threads,
         seconds=asked.seconds,
         samples=asked.samples,
-        logs=asked.logs and asked.logs / one.backend,
+        logs=asked.logs,
         shape=shapes[0] if len(shapes) == 1 else None,
     )

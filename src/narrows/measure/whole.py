@@ -164,6 +164,9 @@ def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
                 f"{where}: the interval's half-width is {percent_text(taken.half_width)},"
                 f" {percent_text(taken.target)} was not reached in time"
             )
+        threads, cores = taken.environment.threads, taken.environment.cores
+        if threads > cores:
+            flags.append(f"{where}: {threads} threads on {cores} cores wait for each other")
         if not all(taken.settled):
             flags.append(f"{where}: it was still getting faster or slower after the warm-up")
     execution = facts.execution

@@ -72,6 +72,7 @@ def read_feeds(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
         raise MeasureError(msg)
     for given in inputs:
         _check(given, arrays[given.name].shape, f"inputs {path}")
+        _check_finite(arrays[given.name], f"inputs {path}")
     return {
         given.name: np.ascontiguousarray(arrays[given.name].astype(given.dtype)) for given in inputs
     }
@@ -121,6 +122,16 @@ def _check(given: Input, shape: Sequence[int], what: str) -> None:
         msg = (
             f"{what} is {shape_text(shape)}, but input {given.name!r} has the shape"
             f" {shape_text(given.shape)}: give one that fits"
+        )
+        raise MeasureError(msg)
+
+
+def _check_finite(values: Array, what: str) -> None:
+    lost = int((~np.isfinite(values)).sum()) if values.dtype.kind == "f" else 0
+    if lost:
+        msg = (
+            f"{lost} of {values.size} values of {what} are NaN or infinite: give some that the"
+            " model may get"
         )
         raise MeasureError(msg)
 
