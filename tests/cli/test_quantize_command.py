@@ -136,3 +136,15 @@ def test_where_it_cannot_be_written_is_said_before_the_work(
     assert "its folder does not exist" in told
     assert "absent.onnx" not in told
     assert not out.parent.exists()
+
+
+def test_weights_of_seven_bits(here: Path, tmp_path: Path) -> None:
+    largest = []
+    for words in ([], ["--reduce-range"]):
+        out = tmp_path / "small.onnx"
+        given = ["quantize", "net.onnx", "--task", "quantize_task:task", "--examples", "5"]
+        assert main([*given, "-o", str(out), *words]) == 0
+        stored = [numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer]
+        weights = [np.abs(t.astype(int)).max() for t in stored if t.dtype == np.int8 and t.ndim > 1]
+        largest.append(max(weights))
+    assert largest == [127, 64]

@@ -6,6 +6,7 @@ from quantize_nets import give, network, samples
 
 from narrows.errors import InputError, ModelError
 from narrows.graph.quantize import quantize_static
+from narrows.graph.quantize_weights import quantize_weights
 
 
 def _recurrent() -> onnx.ModelProto:
@@ -57,3 +58,15 @@ def test_an_activation_that_overflows_is_named() -> None:
     give(proto, "w", np.eye(3))
     with pytest.raises(ModelError, match="'big' is NaN or infinite"):
         quantize_static(proto, [200 * x])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_weights_of_another_type_are_named(kind: type) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g ({"float16" if kind is np.float16 else "double"}[N, 64] x)
+    => ({"float16" if kind is np.float16 else "double"}[N, 64] y) {{ y = MatMul(x, w) }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=kind), "w"))
+    for quantize in (lambda: quantize_weights(proto), lambda: quantize_static(proto, [])):
+        with pytest.raises(ModelError, match=r"'w' are .*float32"):
+            quantize()

@@ -5,11 +5,13 @@ import onnx
 import pytest
 from quantize_nets import give, network, outputs, samples
 
+from narrows.graph.cuts import find_cuts
 from narrows.graph.load import load
 from narrows.graph.quantize import quantize_static
 from narrows.graph.quantized import weight_bearing
 from narrows.graph.wide_stem import with_wide_stems
 from narrows.measure.execution import execution
+from narrows.plan.halves import int8_halves
 
 
 def stem(
@@ -66,6 +68,7 @@ def test_a_widened_stem_computes_the_same(given: dict) -> None:
     conv = next(node for node in made.graph.node if node.op_type == "Conv")
     weights = next(t for t in made.graph.initializer if t.name == conv.input[1])
     assert conv.name == "stem"
+    assert list(conv.output) == ["c wide"]  # no name of the original has another shape
     assert weights.dims[1] % 4 == 0
     x = inputs(proto)
     np.testing.assert_allclose(outputs(made, x), outputs(proto, x), rtol=1e-5, atol=1e-5)
@@ -104,3 +107,15 @@ def test_an_excluded_stem_and_one_for_other_kernels_stay_narrow() -> None:
 def test_more_channels_than_before_are_not_said_to_be_removed() -> None:
     made = load(quantize_static(network(), [samples()], activation="uint8"))
     assert "removed" not in execution(made, original=load(network())).text
+
+
+def test_a_plan_may_cut_behind_a_widened_stem() -> None:
+    proto = stem()
+    proto.graph.output[0].name = "z"
+    proto.graph.node.append(onnx.helper.make_node("Conv", ["y", "v"], ["z"], name="next"))
+    give(proto, "v", np.random.default_rng(2).normal(size=(8, 8, 1, 1)))
+    original = load(proto)
+    made = load(quantize_static(proto, [inputs(proto)], activation="uint8"))
+    cuts = tuple(find_cuts(original))
+    behind = next(cut for cut in cuts if cut.tensor == "y")
+    assert behind.index in int8_halves(original, cuts, made).heads

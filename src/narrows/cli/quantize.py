@@ -39,6 +39,10 @@ def quantize(
         Literal["auto", "uint8", "int8"],
         typer.Option(help="Type of activations; auto: what this processor computes fastest."),
     ] = "auto",
+    reduce_range: Annotated[
+        bool,
+        typer.Option("--reduce-range", help="Weights of 7 bits, for x86 without VNNI."),
+    ] = False,
     exclude: Annotated[
         str, typer.Option(help="Left in float: nodes, operators, first, last; with commas.")
     ] = "",
@@ -83,6 +87,7 @@ def quantize(
                 original,
                 fit_batches(judged_on, original, examples),
                 activation=None if activation == "auto" else activation,
+                reduce_range=reduce_range,
                 exclude=names,
                 method=method,
                 threads=threads,

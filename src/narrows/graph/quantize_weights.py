@@ -130,7 +130,10 @@ def _places(model: Model, exclude: Sequence[str]) -> dict[str, int]:
         found.pop(name, None)
     if not found:
         types = ", ".join(sorted({node.op_type for node in model.flow.nodes})[:12])
-        msg = f"there are no weights to quantize: the model has {types}; excluded: {exclude}"
+        msg = (
+            f"there are no weights to quantize: the model has {types}; excluded are "
+            f"{', '.join(exclude) or 'none'}; less than {_LEAST_VALUES} values are not worth it"
+        )
         raise ModelError(msg)
     return found
 

@@ -38,6 +38,11 @@ _QUANTIZED: Final = {
     "ConvInteger",
     "MatMulInteger",
 }
+_OTHER_FLOATS: Final = (
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
 _INTEGER: Final = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 
 
@@ -127,12 +132,19 @@ def opened(model: Model | onnx.ModelProto | str | Path) -> Model:
     """A checked float model.
 
     Raises:
-        ModelError: It cannot be read, or is quantized already.
+        ModelError: It cannot be read, is quantized already, or has weights that are not float32.
     """
     found = model if isinstance(model, Model) else load(model)
     if is_quantized(found.proto):
         msg = "the model is quantized already: give the one in floating point"
         raise ModelError(msg)
+    stored = {tensor.name: tensor for tensor in found.proto.graph.initializer}
+    for node in data_nodes(found):
+        for name in node.input if node.op_type in WEIGHT_INPUTS else ():
+            if name in stored and stored[name].data_type in _OTHER_FLOATS:
+                kind = onnx.TensorProto.DataType.Name(stored[name].data_type).lower()
+                msg = f"weights {name!r} are {kind}: quantizing starts from float32, export in that"
+                raise ModelError(msg)
     return found
 
 

@@ -91,6 +91,8 @@ def with_wide_stems(model: Model, left_out: Collection[str] = ()) -> onnx.ModelP
             nodes += before
             # An activation stays beside the convolution, into whose range it is folded.
             end = _activation(graph, node) or node
+            if end is not node:  # no reader of the old shape may find the new one by its name
+                end.input[0] = node.output[0] = f"{node.output[0]} wide"
             following[f"{end.output[0]} wide"] = after
             after[-1].output[0] = end.output[0]
             end.output[0] = after[0].input[0] = f"{end.output[0]} wide"
