@@ -217,6 +217,7 @@ def test_slower_and_other_precision_are_flagged(floating: onnx.ModelProto) -> No
         "slower than its original (ratio 1.44, 1.40 to 1.50)",
         "computed in bf16 although fp32 was asked",
     )
+    assert execution(model, ratio=ratio(1.4, 1.45, 1.5), precision="f32").flags == ()  # too few
     even = ratio(0.9, 1.1, 1.0, 1.05, 0.95, 1.2, 1.01, 0.99)
     assert execution(model, ratio=even, precision="f32").flags == ()
 

@@ -125,6 +125,13 @@ def test_cpu_time_of_several_threads_is_no_latency() -> None:
     assert virtual(runs, clock, threads=2).verdict("a", "b") == "faster"
 
 
+def test_few_rounds_make_no_winner() -> None:
+    clock = VirtualClock()
+    runs = {"a": lambda: clock.work(1e-3), "b": lambda: clock.work(2e-3)}
+    assert virtual(runs, clock, rounds=4).verdict("a", "b") == "not told apart"
+    assert virtual(runs, clock, rounds=5).verdict("a", "b") == "faster"
+
+
 def test_the_paper_s_rule_stops_as_soon_as_the_mean_looks_settled() -> None:
     clock, rng = VirtualClock(), np.random.default_rng(0)
     schedule = brief(rule="paper")

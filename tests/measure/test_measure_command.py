@@ -180,6 +180,11 @@ def test_loadgens_verdict_is_shown(
     assert (logs / "onnxruntime" / "mlperf_log_summary.txt").is_file()
 
 
+def test_no_time_at_all_is_one_line(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", network, *QUICKEST, "--limit", "0"]) == 1
+    assert "0.0 s at most: give a limit above 0" in capsys.readouterr().err
+
+
 def test_loadgens_logs_of_two_models_lie_apart(network: str, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     options = ["--loadgen", "single-stream", "--loadgen-seconds", "0.1", "--loadgen-samples", "8"]

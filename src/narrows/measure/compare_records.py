@@ -27,13 +27,12 @@ from narrows.measure.intervals import wilson
 from narrows.measure.judging import Judged
 from narrows.measure.model_record import ModelRecord, RuntimeRecord
 from narrows.measure.quality import paired_drop
-from narrows.measure.record import Measurement
+from narrows.measure.record import LEAST_COVERAGE, Measurement
 from narrows.units import percent_text
 
 Told = Literal["less", "more", "not told apart", "exact"]
 
 _LEVEL = 0.95
-_LEAST = 0.9  # intervals of fewer samples tell nothing apart
 _FREE = ("load_average_1m", "python", "numpy", "narrows", "memory_bytes", "system")
 
 
@@ -221,7 +220,7 @@ def _divided(
         ratio=ratio,
         difference=None,
         interval=interval,
-        told=_told(interval, 1.0) if judge and coverage > _LEAST else "not told apart",
+        told=_told(interval, 1.0) if judge and coverage >= LEAST_COVERAGE else "not told apart",
         remark=remark,
     )
 

@@ -231,7 +231,7 @@ def _zero_flags(zero_share: float, removed: Removed | None) -> list[str]:
 
 
 def _speed_flags(ratio: Measurement | None) -> list[str]:
-    if ratio is None or ratio.interval[0] <= 1:
+    if ratio is None or not ratio.telling or ratio.interval[0] <= 1:
         return []
     low, high = ratio.interval
     return [f"slower than its original (ratio {ratio.median:.2f}, {low:.2f} to {high:.2f})"]

@@ -80,7 +80,7 @@ class Comparison:
     def verdict(self, name: str, base: str, *, cpu: bool | None = None) -> Verdict:
         """Whether `name` beats `base`: only where the interval of their ratio excludes one.
 
-        Contended wall times never make a winner.
+        Contended wall times never make a winner, nor do fewer than five rounds.
 
         Args:
             name: The contender that may be faster.
@@ -89,7 +89,7 @@ class Comparison:
         """
         found = self.ratio(name, base, cpu=cpu)
         low, high = found.interval
-        if found.contended or low <= 1.0 <= high:
+        if not found.telling or low <= 1.0 <= high:
             return "not told apart"
         return "faster" if high < 1.0 else "slower"
 

@@ -21,6 +21,9 @@ from narrows.measure.order_statistics import coverage_of_rounds, median_of_round
 from narrows.measure.process_level import interval_of_both
 from narrows.measure.student import t_interval
 
+LEAST_COVERAGE = 0.9
+"""Intervals of fewer samples tell nothing apart."""
+
 _P99_SAMPLES = 1000
 
 
@@ -169,6 +172,11 @@ class Measurement:
     def contended(self) -> bool:
         """Whether more than half of the rounds shared the processor; then trust `cpu` alone."""
         return 2 * sum(self.contended_rounds) > len(self.contended_rounds)
+
+    @property
+    def telling(self) -> bool:
+        """Whether the interval may tell it from something else: enough rounds, not contended."""
+        return self.coverage >= LEAST_COVERAGE and not self.contended
 
     @property
     def cpu(self) -> Measurement:

@@ -58,6 +58,12 @@ class Schedule:
                 " (0.02 is 2 %), or None to stop after the least number of rounds"
             )
             raise MeasureError(msg)
+        if not (self.limit_s > 0 and self.session_s >= 0):
+            msg = (
+                f"cannot measure for {self.session_s} s at least and {self.limit_s} s at most:"
+                " give a limit above 0"
+            )
+            raise MeasureError(msg)
         if self.rule not in ("rounds", "paper"):
             msg = f'no rule {self.rule!r}: choose "rounds" or "paper"'
             raise MeasureError(msg)

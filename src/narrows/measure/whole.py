@@ -169,6 +169,8 @@ def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
             flags.append(f"{where}: {threads} threads on {cores} cores wait for each other")
         if not all(taken.settled):
             flags.append(f"{where}: it was still getting faster or slower after the warm-up")
+    if len(runtimes) > 1 and runtimes[0].latency.rule == "paper":
+        flags.append("calls by the paper's rule lie in no common rounds: no ratio is given")
     execution = facts.execution
     if execution is not None:
         if not execution.asked_int8:
