@@ -351,7 +351,13 @@ def test_a_runtime_that_is_not_installed_is_named(
 def test_ctrl_c_ends_it_cleanly(network: str) -> None:
     command = [sys.executable, "-m", "narrows", "measure", network, "--session", "60"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Ctrl-C is ignored by whatever a script started in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until = time.monotonic() + 60

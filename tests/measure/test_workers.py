@@ -150,7 +150,12 @@ def test_ctrl_c_leaves_no_process(network: Path) -> None:
         contender.call(min_calls=1, seconds=60)
     """
     parent = subprocess.Popen(
-        python(code), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        python(code),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # Ctrl-C is ignored by whatever a script started in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with parent:
         assert parent.stdout is not None
