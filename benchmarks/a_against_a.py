@@ -2,8 +2,8 @@
 
     python benchmarks/a_against_a.py [--sessions 100] [--model net.onnx] [--out F.json]
 
-Every session compares two workers of the same network for about three seconds: many short rounds,
-back to back, in six processes each, because what a process is worth stays with it for life. In the
+Every session compares two workers of the same network for some seconds: many short rounds, back to
+back, in twelve processes each, because what a process is worth stays with it for life. In the
 second kind of session one of the two spins on for a twentieth of its median after each call. The
 ratio's interval should contain one in the first kind and exclude it in the second.
 """
@@ -153,9 +153,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=100, help="of each kind")
     parser.add_argument("--model", type=Path, help="an ONNX file, about 2 to 5 ms an inference")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--calls", type=int, default=2, help="in each round of each process")
-    parser.add_argument("--respawns", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=72)
+    parser.add_argument("--calls", type=int, default=3, help="in each round of each process")
+    parser.add_argument("--respawns", type=int, default=11)
     parser.add_argument("--out", type=Path, help="JSON of all sessions")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--spin-s", type=float, default=0.0, help=argparse.SUPPRESS)

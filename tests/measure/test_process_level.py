@@ -58,3 +58,23 @@ def test_equal_things_in_unequal_processes_differ_as_seldom_as_it_says() -> None
         by_rounds += low <= 1 <= high
     assert 0.93 <= hits / 600 <= 0.99
     assert by_rounds / 600 < 0.9
+
+
+def test_an_outlier_among_many_processes_does_not_widen_it() -> None:
+    levels = [0.98, 0.99, 0.995, 1.0, 1.005, 1.01, 1.02, 1.03, 1.04, 1.3]
+    rounds = [[level] for level in levels for _ in range(4)]
+    low, high = interval_of_both(rounds, np.repeat(range(10), 4).tolist())
+    assert (low, high) == (0.99, 1.04)
+
+
+def test_many_processes_with_outliers_are_covered() -> None:
+    """Twelve processes; a fifth of them is much slower or faster."""
+    rng = np.random.default_rng(2)
+    hits, processes = 0, np.repeat(range(12), 6)
+    for _ in range(600):
+        spread = np.where(rng.random(12) < 0.2, 0.2, 0.015)
+        own = np.exp(rng.normal(0, 1, 12) * spread)[processes]
+        rounds = [[value] for value in own * np.exp(rng.normal(0, 0.01, 72))]
+        low, high = interval_of_both(rounds, processes.tolist())
+        hits += low <= 1 <= high
+    assert 0.93 <= hits / 600 <= 0.99

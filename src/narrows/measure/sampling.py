@@ -140,13 +140,17 @@ class _Session:
         self.done += 1
 
     def respawn(self) -> None:
-        """Go on in fresh processes, where contenders have some."""
-        fresh = {name: one for name, one in self._contenders.items() if one.own_process}
+        """Go on in fresh processes, where contenders have some, in random order.
+
+        Which of two equal processes starts first was worth a per cent of time for as long as they
+        lived.
+        """
+        fresh = [name for name, one in self._contenders.items() if one.own_process]
         if not fresh:
             return
-        for name, contender in fresh.items():
-            contender.respawn()
-            self._warm_up(name)
+        for name in self._random.permutation(fresh):
+            self._contenders[str(name)].respawn()
+            self._warm_up(str(name))
         self._due_s = max(self._due_s, self.span_s)
 
     def taken(self, reached: bool | None) -> Taken:
