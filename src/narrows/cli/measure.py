@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +10,10 @@ import typer
 
 from narrows.cli import measure_options as options
 from narrows.cli.measure_profile import check_writable, device_summary, print_device, profiled
+from narrows.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from narrows.cli.measure_setup import Asked
-
-Note = Callable[[str, int, int], None]
 
 
 def measure(
@@ -113,7 +110,7 @@ def _measured(asked: Asked, out: Path | None, *, quiet: bool) -> object:
     from narrows.cli.measure_text import print_record
     from narrows.config import to_dict, write_json
 
-    with _progress() as note:
+    with progress_bar() as note:
         record = measured(asked, note)
     if out is not None:
         write_json(out, record)
@@ -139,32 +136,8 @@ def _compared(paths: tuple[Path, Path], *, any_environment: bool, quiet: bool) -
 
 def _profiled(path: Path, name: str, threads: int, *, quiet: bool) -> object:
     check_writable("--profile", path)
-    with _progress() as note:
+    with progress_bar() as note:
         device = profiled(path, name, threads, note)
     if not quiet:
         print_device(device, path)
     return device_summary(device, path)
-
-
-@contextmanager
-def _progress() -> Iterator[Note]:
-    """A bar on standard error; gives a function of (what, done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    shown = Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with shown as bar:
-        row = bar.add_task("")
-
-        def note(what: str, done: int, total: int) -> None:
-            bar.update(row, description=what, completed=done, total=total)
-
-        yield note

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from narrows.cli.progress import progress_bar
 from narrows.errors import NothingFits
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def plan(
     aim = _objective(objective)
     places = _places(device, link, cloud)
     settings = _settings(numbers, cuts, rates, codec, pictures, examples, report_examples, threads)
-    with progress() as watch:
+    with progress_bar() as watch:
         watch("opening models", 0, 0)
         variants = _variants(models, task)
         record = evaluate(
@@ -148,31 +148,6 @@ def variant_names(models: Sequence[str]) -> list[str]:
         count = sum(known == name or known.startswith(f"{name}-") for known in names)
         names.append(name if name not in names else f"{name}-{count + 1}")
     return names
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error; gives a function of (what, done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"))
-    console = Console(stderr=True)
-    shown = Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with shown as bar:
-        row = bar.add_task("", total=None, share="")
-
-        def watch(what: str, done: int, total: int) -> None:
-            share = f"{100 * done // total} %" if total else ""
-            bar.update(row, description=what, completed=done, total=total or None, share=share)
-
-        yield watch
 
 
 def print_plan(record: PlanRecord, folder: Path) -> None:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error; gives a function of (what, done, total)."""
+    """A bar on standard error; gives a function of (what, done, total), 0 where nobody knows."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"))
     console = Console(stderr=True)
     shown = Progress(
         *columns,
@@ -22,9 +22,10 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         disable=not console.is_terminal,
     )
     with shown as bar:
-        row = bar.add_task("")
+        row = bar.add_task("", total=None, share="")
 
         def note(what: str, done: int, total: int) -> None:
-            bar.update(row, description=what, completed=done, total=total)
+            share = f"{done}/{total}" if total else ""
+            bar.update(row, description=what, completed=done, total=total or None, share=share)
 
         yield note

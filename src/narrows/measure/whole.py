@@ -99,7 +99,7 @@ def measure_model(
         execution=facts.execution,
         estimated=facts.estimated,
         judged=_judged(facts, judging, schedule.threads, note),
-        flags=tuple(_flags(session.runtimes, facts)),
+        flags=tuple(_flags(session.runtimes, facts, wanted)),
     )
 
 
@@ -147,7 +147,7 @@ def _judged(
     )
 
 
-def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
+def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts, wanted: Wanted) -> list[str]:
     """What a reader must know before using the figures."""
     flags = []
     for one in runtimes:
@@ -167,6 +167,8 @@ def _flags(runtimes: Sequence[RuntimeRecord], facts: GraphFacts) -> list[str]:
         threads, cores = taken.environment.threads, taken.environment.cores
         if threads > cores:
             flags.append(f"{where}: {threads} threads on {cores} cores wait for each other")
+        if wanted.loadgen is not None and one.loadgen is None:
+            flags.append(f"{where}: not driven by LoadGen, which runs files alone")
         if not all(taken.settled):
             flags.append(f"{where}: it was still getting faster or slower after the warm-up")
     if len(runtimes) > 1 and runtimes[0].latency.rule == "paper":
