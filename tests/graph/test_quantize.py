@@ -193,12 +193,12 @@ def test_what_integers_cannot_compute_stays_in_float() -> None:
     assert (held.int8, held.floating) == (("down",), ("up",))
 
 
-def test_double_precision_is_left_alone() -> None:
+def test_double_precision_is_refused_by_name() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (double[N, 8] x) => (double[N, 4] y) {y = MatMul(x, w)}"""
     proto = onnx.parser.parse_model(text)
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((8, 4)), "w"))
-    with pytest.raises(ModelError, match="nothing with weights is left"):
+    with pytest.raises(ModelError, match="weights 'w' are double"):
         quantize_static(proto, [np.ones((2, 8))])
 
 
