@@ -340,6 +340,31 @@ def test_wrong_usage_is_told_apart_from_failure(
         assert shown.count("\n") == 1, shown
 
 
+@pytest.mark.parametrize("role", ["model", "against"])
+def test_weights_that_are_not_finite_are_refused_before_anything_is_timed(
+    role: str,
+    network: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    proto = small()
+    weight = onnx.numpy_helper.to_array(proto.graph.initializer[0]).copy()
+    weight.flat[3] = np.nan
+    proto.graph.initializer[0].CopyFrom(
+        onnx.numpy_helper.from_array(weight, proto.graph.initializer[0].name)
+    )
+    broken = str(tmp_path / "diverged.onnx")
+    onnx.save(proto, broken)
+    monkeypatch.setattr(session, "compare", None)
+    words = [broken] if role == "model" else [network, "--against", broken]
+    assert main(["measure", *words, *QUICK, "--energy", "none"]) == 1
+    told = capsys.readouterr().err
+    assert "diverged.onnx: 1 of 432 values" in told
+    assert "NaN or infinite: the training diverged or the file is damaged" in told
+    assert told.count("\n") == 1
+
+
 def test_a_runtime_that_is_not_installed_is_named(
     network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,7 +91,12 @@ class Session:
 
 
 def measure_session(
-    candidates: Sequence[Candidate], *, schedule: Schedule, wanted: Wanted, progress: Progress
+    candidates: Sequence[Candidate],
+    *,
+    schedule: Schedule,
+    wanted: Wanted,
+    progress: Progress,
+    ready: Callable[[], None] | None = None,
 ) -> Session:
     """Measure candidates in the same rounds, then memory, energy and presets of each.
 
@@ -100,6 +105,8 @@ def measure_session(
         schedule: Rounds of the latency, and threads.
         wanted: What else is measured.
         progress: Called with what is being done, the steps done and to do.
+        ready: Called when every candidate has answered once and none has been timed; what it
+            raises ends the session.
 
     Raises:
         MeasureError: Something cannot be measured, or two candidates have one label.
@@ -113,6 +120,8 @@ def measure_session(
         for one in candidates:
             progress(f"load {one.label}", len(workers), len(candidates))
             workers[one.label] = stack.enter_context(one.start(0))
+        if ready is not None:
+            ready()
         comparison = compare(
             workers,
             schedule=schedule,

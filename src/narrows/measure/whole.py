@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 from narrows.errors import MeasureError
 from narrows.measure.candidates import Candidate
-from narrows.measure.graph_facts import GraphFacts, graph_facts
+from narrows.measure.graph_facts import GraphFacts, graph_facts, open_model
 from narrows.measure.judging import Judged, judge
 from narrows.measure.latency import Schedule
 from narrows.measure.model_record import Against, ModelRecord, RatioRecord, RuntimeRecord
@@ -73,7 +74,14 @@ def measure_model(
         raise MeasureError(msg)
     schedule, wanted = schedule or Schedule(), wanted or Wanted()
     note = progress or (lambda what, done, total: None)
-    session = measure_session((*own, *against), schedule=schedule, wanted=wanted, progress=note)
+    read = (own[0], *against[:1]) if wanted.operators else (own[0],)
+    session = measure_session(
+        (*own, *against),
+        schedule=schedule,
+        wanted=wanted,
+        progress=note,
+        ready=partial(_check_graphs, read, input_shape),
+    )
     ratios = _ratios(session, own, against, schedule)
     facts = graph_facts(
         own[0].path,
@@ -101,6 +109,16 @@ def measure_model(
         judged=_judged(facts, judging, schedule.threads, note),
         flags=tuple(_flags(session.runtimes, facts, wanted)),
     )
+
+
+def _check_graphs(candidates: Sequence[Candidate], input_shape: tuple[int, ...] | None) -> None:
+    """Refuse graphs that could not be looked at after the session.
+
+    The workers come first: of a file that does not run at all a runtime says more.
+    """
+    for one in candidates:
+        if one.path is not None and one.path.suffix == ".onnx":
+            open_model(one.path, input_shape)
 
 
 def _ratios(
