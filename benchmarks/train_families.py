@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ import onnxruntime as ort
 import torch
 
 from narrows.config import to_dict
+from narrows.errors import NarrowsError
 from narrows.files import write_atomic
 from narrows.graph import load
 from narrows.graph.cost import total_macs
@@ -48,12 +50,17 @@ DEPTHWISE: Final = ("cifar_mobilenet_v1", "cifar_mobilenet_v2")
 SMALL: Final = (*DEPTHWISE, "cifar_inception_v1", "cifar_resnet50")
 
 
-def main() -> None:
+def main() -> int:
     options = _options()
     torch.set_num_threads(options.threads)
-    task = cifar10(options.data, seed=0)
-    rows = [_family(FAMILIES[name], task, options) for name in options.families]
+    try:
+        task = cifar10(options.data, seed=0)
+        rows = [_family(FAMILIES[name], task, options) for name in options.families]
+    except NarrowsError as error:
+        print(error, file=sys.stderr)
+        return 1
     _print(rows)
+    return 0
 
 
 def _family(family: Family, task: Task, options: argparse.Namespace) -> dict[str, Any]:
@@ -176,4 +183,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import runpy
+import sys
 import zipfile
 from pathlib import Path
 
@@ -131,3 +133,31 @@ def test_an_archive_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "test.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"cannot read .*test\.zip"):
         cifar10(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "no CIFAR-10 in "), (b"PK\x03\x04 and no more", "cannot read ")],
+    ids=["no folder", "no archive"],
+)
+def test_training_on_what_is_no_cifar_ends_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes | None,
+    told: str,
+) -> None:
+    pytest.importorskip("torch")
+    data = tmp_path / "data"
+    if content is not None:
+        (write(data, train=1, test=1) / "train.zip").write_bytes(content)
+    program = Path(__file__).parents[2] / "benchmarks" / "train_families.py"
+    monkeypatch.setattr(sys, "argv", [str(program), str(data), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(program), run_name="__main__")
+    assert ended.value.code == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith(told)
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert not (tmp_path / "out").exists()
