@@ -16,6 +16,7 @@ import onnx
 import pytest
 from tiny_studies import network, write_study
 
+from narrows.cli import main
 from narrows.errors import ConfigError, StorageError
 from narrows.study.cells import Cell, cells
 from narrows.study.claims import claims
@@ -197,7 +198,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_what_was_finished_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = write_study(tmp_path), tmp_path / "out"
     real = os.fsync
@@ -209,9 +210,12 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(
         real(number)
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match="the disk is full: free some") as caught:
-        run_study(read_settings(path), out)
-    assert "records.jsonl" in str(caught.value)
+    assert main(["study", str(path), "-o", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "records.jsonl" in told.err
+    assert "the disk is full: free some" in told.err
+    assert (told.err.count("\n"), told.out) == (1, "")
+    assert not (out / "report").exists()
     kept = lines(out)
     assert [json.loads(line)["cell"]["network"] for line in kept] == ["small"] * 3 + ["large"]
     assert (out / "records.jsonl").read_bytes().endswith(b"\n")
