@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import numpy_helper
 
 from narrows.cli import main
 from narrows.graph.quantized import weight_bearing
+from narrows.measure.environment import environment
 
 _NET = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 1, 8, 8] x) => (float[N, 4] y) {
@@ -137,6 +139,28 @@ def test_where_it_cannot_be_written_is_said_before_the_work(
     assert "its folder does not exist" in told
     assert "absent.onnx" not in told
     assert not out.parent.exists()
+
+
+def test_without_vnni_saturation_is_told(
+    here: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = replace(environment(), architecture="x86_64", cpu_flags=("avx", "avx2"))
+    monkeypatch.setattr("narrows.measure.execution.environment", lambda: old)
+    out = str(tmp_path / "small.onnx")
+    words = ["quantize", "net.onnx", "--task", "quantize_task:task", "--examples", "5", "-o", out]
+    words += ["--activation", "uint8"]
+    assert main(words) == 0
+    told = "note: this processor has no VNNI: in 3 of 3 int8 operators sums of uint8"
+    assert told in capsys.readouterr().out
+    quick = ["--rounds", "6", "--session", "0", "--target", "0", "--processes", "1"]
+    assert main(["measure", out, *quick, "--energy", "none", "--json"]) == 0
+    flags = json.loads(capsys.readouterr().out)["model"]["flags"]
+    assert any(flag.startswith(told.removeprefix("note: ")) for flag in flags)
+    assert main([*words, "--reduce-range"]) == 0
+    assert "VNNI" not in capsys.readouterr().out
 
 
 def test_weights_of_seven_bits(here: Path, tmp_path: Path) -> None:

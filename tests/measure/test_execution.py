@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def samples() -> list[Any]:
     return [rng.standard_normal((4, 16, 14, 14), dtype=np.float32) for _ in range(2)]
 
 
+@pytest.fixture(autouse=True)
+def with_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests expect does not depend on the processor they run on."""
+    machine_with(monkeypatch, "avx2", "avx512_vnni")
+
+
+def machine_with(
+    monkeypatch: pytest.MonkeyPatch, *cpu_flags: str, architecture: str | None = None
+) -> None:
+    here = environment()
+    there = replace(here, cpu_flags=cpu_flags, architecture=architecture or here.architecture)
+    monkeypatch.setattr("narrows.measure.execution.environment", lambda: there)
+
+
 @pytest.fixture(scope="module")
 def floating() -> onnx.ModelProto:
     return network()
@@ -70,6 +85,42 @@ def test_s8s8_is_flagged_on_x86(floating: onnx.ModelProto) -> None:
     found = execution(load(quantize_static(floating, samples(), activation="int8")))
     assert found.asked_int8 == 4
     assert any("(S8S8)" in flag for flag in found.flags)
+
+
+SATURATION = "no VNNI: in 4 of 4 int8 operators sums of uint8 × int8 (U8S8) may saturate"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "cpu_flags", "flagged"),
+    [
+        ("x86_64", ("avx", "avx2", "fma"), True),
+        ("x86_64", ("avx2", "avx512f"), True),
+        ("x86_64", ("avx2", "avx512f", "avx512_vnni"), False),
+        ("AMD64", ("avx2", "avx_vnni"), False),
+        ("x86_64", (), False),  # not known
+        ("aarch64", ("asimd",), False),
+    ],
+)
+def test_sums_that_saturate_without_vnni_are_flagged(
+    floating: onnx.ModelProto,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    cpu_flags: tuple[str, ...],
+    flagged: bool,
+) -> None:
+    machine_with(monkeypatch, *cpu_flags, architecture=architecture)
+    made = load(quantize_static(floating, samples(), activation="uint8"))
+    assert any(SATURATION in flag for flag in execution(made).flags) == flagged
+
+
+def test_what_cannot_saturate_is_not_flagged(
+    floating: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(monkeypatch, "avx2", architecture="x86_64")
+    narrow = quantize_static(floating, samples(), activation="uint8", reduce_range=True)
+    signed = quantize_static(floating, samples(), activation="int8")
+    for proto in (floating, quantize_weights(floating), narrow, signed):
+        assert not any("VNNI" in flag for flag in execution(load(proto)).flags)
 
 
 def test_one_scale_for_all_channels_is_flagged(floating: onnx.ModelProto) -> None:

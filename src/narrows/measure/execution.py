@@ -11,7 +11,7 @@ shows in a file's size.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, final
@@ -27,6 +27,8 @@ from narrows.measure.stored_weights import OperatorWeights, operator_weights
 _MANY_ZEROS: Final = 0.25  # rounding to 8 bits makes some percent of weights zero,
 _MANY_UNITS: Final = 0.01  # and now and then all weights of a unit
 _X86: Final = ("x86_64", "amd64", "i686")
+_VNNI: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+_FITTING: Final = 64  # 255 · 64 twice is still a 16-bit number
 _NAMED: Final = 3
 
 
@@ -139,6 +141,7 @@ def execution(
     flags = (
         *_int8_flags(weights, asked_int8, in_int8),
         *_type_flags(model, weights),
+        *_saturation_flags(model, [w for w in weights if w.name in asked_int8 & in_int8]),
         *_zero_flags(zero_share, removed),
         *_speed_flags(ratio),
         *_precision_flags(asked, precision),
@@ -194,11 +197,7 @@ def _int8_flags(
 
 def _type_flags(model: Model, weights: tuple[OperatorWeights, ...]) -> list[str]:
     flags = []
-    made = [
-        model.tensors[node.output[0]].dtype
-        for position, node in enumerate(model.flow.nodes)
-        if node.op_type == "QuantizeLinear" and model.flow.is_data(position)
-    ]
+    made = _activation_types(model)
     signed = made.count("int8")
     if signed and environment().architecture.lower() in _X86:
         flags.append(
@@ -212,6 +211,39 @@ def _type_flags(model: Model, weights: tuple[OperatorWeights, ...]) -> list[str]
             " channels: scales per channel keep more accuracy"
         )
     return flags
+
+
+def _activation_types(model: Model) -> list[str]:
+    """Types that QuantizeLinear gives activations."""
+    return [
+        model.tensors[node.output[0]].dtype
+        for position, node in enumerate(model.flow.nodes)
+        if node.op_type == "QuantizeLinear" and model.flow.is_data(position)
+    ]
+
+
+def _saturation_flags(model: Model, in_int8: Sequence[OperatorWeights]) -> list[str]:
+    """Sums of two products of uint8 and int8 that do not fit 16 bits.
+
+    x86 without VNNI adds the products in pairs, in 16 bits (VPMADDUBSW), and cuts the sum off.
+    Where the instruction sets are not known nothing is said.
+
+    Reference:
+        ONNX Runtime, "Quantize ONNX models", section on U8S8 and reduce_range.
+    """
+    here = environment()
+    is_safe = here.architecture.lower() not in _X86 or _VNNI.intersection(here.cpu_flags)
+    types = _activation_types(model)  # none where they are quantized at run time, to uint8
+    if is_safe or not here.cpu_flags or (types and "uint8" not in types):
+        return []
+    wide = sum(w.largest_int8 > _FITTING for w in in_int8)
+    if not wide:
+        return []
+    return [
+        f"this processor has no VNNI: in {wide} of {len(in_int8)} int8 operators sums of"
+        " uint8 × int8 (U8S8) may saturate at 16 bits, which costs accuracy: judge it on this"
+        " machine, or quantize with --reduce-range"
+    ]
 
 
 def _zero_flags(zero_share: float, removed: Removed | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -46,6 +46,8 @@ class OperatorWeights:
         count: Weights, biases left out.
         zeros: Those that are zero; of integers those that equal their zero point.
         scales: Scales its weights are dequantized with; 0 where they are floating point.
+        largest_int8: Largest magnitude of weights stored as int8; 0 where they are stored
+            otherwise.
     """
 
     name: str
@@ -55,6 +57,7 @@ class OperatorWeights:
     count: int
     zeros: int
     scales: int
+    largest_int8: int
 
 
 def operator_weights(model: Model) -> tuple[OperatorWeights, ...]:
@@ -84,10 +87,11 @@ def operator_weights(model: Model) -> tuple[OperatorWeights, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weight:
-    """Which values are not zero, and how many scales there are (0: none is known)."""
+    """Which values are not zero, how many scales there are (0: none is known), the largest."""
 
     used: NDArray[np.bool_]
     scales: int
+    largest_int8: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,8 @@ class _Constants:
             point = self.array(node, place + 2) if quantized else None
             scale = self.array(node, place + 1) if node.op_type in _QLINEAR else None
             scales = 0 if scale is None else int(scale.size)
-            return _Weight(used=_used(values, point, axis=0), scales=scales)
+            used = _used(values, point, axis=0)
+            return _Weight(used=used, scales=scales, largest_int8=_largest_int8(values))
         name, flow = node.input[place], self.model.flow
         if name in flow.dependent or name not in flow.producer:
             return None
@@ -120,11 +125,15 @@ class _Constants:
         inner = self.weight(maker, 0) if maker.input else None
         other = self.weight(maker, 1) if maker.op_type == "Mul" else None
         if inner is not None and other is not None:  # a mask, or the weight that it masks
-            return _Weight(used=inner.used & other.used, scales=max(inner.scales, other.scales))
+            return _Weight(
+                used=inner.used & other.used,
+                scales=max(inner.scales, other.scales),
+                largest_int8=max(inner.largest_int8, other.largest_int8),
+            )
         if inner is None or maker.op_type != "Transpose":
             return inner
         order = next((tuple(a.ints) for a in maker.attribute if a.name == "perm"), None)
-        return _Weight(used=inner.used.transpose(order), scales=inner.scales)
+        return replace(inner, used=inner.used.transpose(order))
 
     def _dequantized(self, maker: onnx.NodeProto) -> _Weight | None:
         values, scale = self.array(maker, 0), self.array(maker, 1)
@@ -132,7 +141,17 @@ class _Constants:
             return None
         axis = next((int(a.i) for a in maker.attribute if a.name == "axis"), 1)
         used = _used(values, self.array(maker, 2), axis=axis)
-        return _Weight(used=used, scales=1 if scale is None else int(scale.size))
+        return _Weight(
+            used=used,
+            scales=1 if scale is None else int(scale.size),
+            largest_int8=_largest_int8(values),
+        )
+
+
+def _largest_int8(values: NDArray[Any]) -> int:
+    if values.dtype != np.int8 or not values.size:
+        return 0
+    return max(-int(values.min()), int(values.max()))
 
 
 def _used(values: NDArray[Any], point: NDArray[Any] | None, *, axis: int) -> NDArray[np.bool_]:
@@ -175,6 +194,7 @@ def _described(node: onnx.NodeProto, place: int, constants: _Constants) -> Opera
         count=count,
         zeros=count - sum(int(part.sum()) for part in parts),
         scales=weight.scales,
+        largest_int8=weight.largest_int8,
     )
 
 
