@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from narrows.config import from_dict, read_json, write_json
 from narrows.measure import coding_speed, fitting, session
 from narrows.measure.candidates import candidate
 from narrows.measure.energy import EnergyRecord, NoEnergy
-from narrows.measure.environment import environment
+from narrows.measure.environment import Environment, environment
 from narrows.measure.graph_builder import Builder
 from narrows.measure.model_record import ModelRecord
 from narrows.measure.session import (
@@ -32,6 +32,9 @@ from narrows.measure.session import (
 from narrows.measure.workers import WorkerContender
 from narrows.plan.profile import Device
 
+from narrows.plan.record import PlanRecord
+from narrows.runtime.manifest import Manifest
+from narrows.study.settings import StudySettings
 QUICK = ["--rounds", "6", "--session", "0", "--target", "0", "--processes", "1"]
 QUICKEST = [*QUICK, "--no-operators", "--energy", "none"]
 
@@ -291,9 +294,37 @@ def test_two_records_are_compared(
     assert main(["measure", "--compare", *paths, "--any-environment", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)["comparison"]
     assert compared["differences"][0].startswith("cores")
-    Path(paths[1]).write_text("{}")
+    data["format"] = 1
+    Path(paths[1]).write_text(json.dumps(data))
     assert main(["measure", "--compare", *paths]) == 1
-    assert "b.json has format None" in capsys.readouterr().err
+    assert "b.json has format 1, a ModelRecord here has format 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (PlanRecord, "is a plan, not"),
+        (Device, "is the profile of a machine, not"),
+        (Manifest, "is the manifest of a bundle, not"),
+        (StudySettings, "is the settings of a study, not"),
+        (Environment, "is some other JSON, not"),
+        (None, "is some other JSON, not"),
+    ],
+)
+def test_a_file_that_is_no_measurement_is_told_what_it_is(
+    kind: type[PlanRecord] | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    data = dict.fromkeys(field.name for field in fields(kind)) if kind else {}
+    path.write_text(json.dumps({"format": 1, **data}))
+    assert main(["measure", "--compare", str(path), str(path)]) == 1
+    shown = capsys.readouterr().err
+    assert f"plan.json {told} a measurement of a model" in shown
+    assert "`narrows measure MODEL --out FILE`" in shown
+    assert "format" not in shown
+    path.write_text("{")
+    assert main(["measure", "--compare", str(path), str(path)]) == 1
+    assert "plan.json is not JSON" in capsys.readouterr().err
 
 
 def test_profile_is_a_device_that_plan_can_read(

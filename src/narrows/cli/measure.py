@@ -122,12 +122,11 @@ def _measured(asked: Asked, out: Path | None, *, quiet: bool) -> object:
 
 
 def _compared(paths: tuple[Path, Path], *, any_environment: bool, quiet: bool) -> object:
-    from narrows.cli.measure_comparison import print_comparison
-    from narrows.config import read_json, to_dict
+    from narrows.cli.measure_comparison import print_comparison, read_record
+    from narrows.config import to_dict
     from narrows.measure.compare_records import compare_records
-    from narrows.measure.model_record import ModelRecord
 
-    first, second = (read_json(path, ModelRecord) for path in paths)
+    first, second = (read_record(path) for path in paths)
     found = compare_records(first, second, any_environment=any_environment)
     if not quiet:
         print_comparison(found)
