@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from narrows.cli import main
@@ -181,6 +182,26 @@ def test_loadgens_verdict_is_shown(
     shown = capsys.readouterr().out
     assert "VALID, shorter than MLPerf's rules ask for" in shown
     assert (logs / "onnxruntime" / "mlperf_log_summary.txt").is_file()
+
+
+def test_loadgen_feeds_several_inputs_what_the_workers_are_fed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that runs on three samples alone, though its batch is open."""
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        net (float[N, 4] x, float[N, 4] z) => (float[M, 4] y)
+        <int64[2] three = {3, 4}> { s = Add (x, z) y = Reshape (s, three) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "two.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "two.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(tmp_path / "two.onnx", options)
+    words = ["--loadgen", "single-stream", "--loadgen-seconds", "0.1", "--loadgen-samples", "8"]
+    words = ["measure", str(tmp_path / "two.ort"), *QUICKEST, *words, "--json"]
+    assert main([*words, "--batch", "3"]) == 0
+    record = recorded(capsys)
+    assert record.inputs == {"x": (3, 4), "z": (3, 4)}
+    assert record.runtimes[0].loadgen is not None
 
 
 def test_no_time_at_all_is_one_line(network: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -88,8 +88,7 @@ def run_loadgen(
     seconds: float = MLPERF_SECONDS,
     samples: int | None = None,
     logs: Path | None = None,
-    shape: Sequence[int] | None = None,
-    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> LoadGenRecord:
     """Drive a model through LoadGen.
 
@@ -101,8 +100,8 @@ def run_loadgen(
         seconds: LoadGen's least duration,
         samples: and least number of samples; by default MLPerf's.
         logs: Folder for its logs; it is made if need be. By default they are dropped.
-        shape: Of the input with its batch, where the model leaves more open than the batch.
-        batch: Samples in one call.
+        shapes: Of every input by name, its batch included; by default as the model says, one
+            sample where it leaves the batch open.
 
     Raises:
         MissingExtra: LoadGen or the runtime is not installed.
@@ -123,8 +122,7 @@ def run_loadgen(
         "threads": threads,
         "seconds": seconds,
         "samples": least,
-        "shape": None if shape is None else list(shape),
-        "batch": batch,
+        "shapes": None if shapes is None else {name: list(shapes[name]) for name in shapes},
     }
     by_the_rules = seconds >= MLPERF_SECONDS and least >= MLPERF_SAMPLES[scenario]
     with tempfile.TemporaryDirectory(prefix="narrows-") as dropped:
@@ -216,10 +214,9 @@ def _drive(settings: Mapping[str, Any]) -> int:
     loaded = backend_of(settings["backend"]).load(
         Path(settings["model"]), threads=settings["threads"]
     )
-    fed = [
-        random_feeds(loaded.inputs, shape=settings["shape"], batch=settings["batch"], seed=seed)
-        for seed in range(_INPUTS)
-    ]
+    shapes = settings["shapes"] or {}
+    inputs = [replace(one, shape=tuple(shapes.get(one.name, one.shape))) for one in loaded.inputs]
+    fed = [random_feeds(inputs, seed=seed) for seed in range(_INPUTS)]
     rate = _warm_up(lambda: loaded.run(fed[0]))
 
     answered = 0

@@ -268,7 +268,6 @@ def _loadgen(
     if asked is None or one.path is None:
         return None
     progress(f"LoadGen, {one.label}", 0, 1)
-    shapes = list(about.inputs.values())
     return run_loadgen(
         one.path,
         scenario=asked.scenario,
@@ -277,5 +276,5 @@ def _loadgen(
         seconds=asked.seconds,
         samples=asked.samples,
         logs=asked.logs,
-        shape=shapes[0] if len(shapes) == 1 else None,
+        shapes=about.inputs,
     )
