@@ -230,6 +230,29 @@ def test_a_meter_that_does_not_run_is_refused_at_once(
     assert "no.csv: give a recorded trace, or what" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["{}", "replay:{}"])
+def test_a_meters_file_that_is_junk_is_refused_before_anything_is_timed(
+    form: str,
+    network: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(session, "compare", None)
+    path = tmp_path / "junk.csv"
+    for content, told in (
+        (b"name,age\nAnna,7\nBert,9\n", "junk.csv has the columns name, age"),
+        (b"time_s,power_w\n0.0,1.0\n0.1,much\n0.2,1.0\n", "line 3: 'power_w' is 'much'"),
+        (b"\xff\xfe\x00\x01", "not UTF-8"),
+    ):
+        path.write_bytes(content)
+        words = ["--energy", form.format(path), "--energy-seconds", "0.1"]
+        assert main(["measure", network, *QUICK, *words]) == 1
+        shown = capsys.readouterr().err
+        assert told in shown
+        assert shown.count("\n") == 1
+
+
 def test_a_replayed_trace_gives_energy(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,11 @@ from narrows.errors import MeasureError
 from narrows.measure.contender import SystemClock
 from narrows.measure.sensors import find_sensors
 from narrows.measure.sensors.base import PolledSensor
-from narrows.measure.sensors.meter_table import read_meter_table, write_meter_table
+from narrows.measure.sensors.meter_table import (
+    check_meter_table,
+    read_meter_table,
+    write_meter_table,
+)
 from narrows.measure.sensors.poller import Poller, find_update_s
 from narrows.measure.sensors.sampler import ProcessRecording
 from narrows.measure.sensors.trace import counter_trace, power_trace
@@ -168,6 +172,20 @@ def test_any_bytes_are_a_table_or_an_error(tmp_path_factory: pytest.TempPathFact
     except MeasureError:
         return
     assert all(math.isfinite(value) for value in table.times_s + table.values)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "time_s,pow", "time_s,power_w\n", "time_s,power_w\n0.1,2\n0.2,"]
+)
+def test_a_table_that_is_still_being_written_is_no_junk(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text(text)
+    check_meter_table(path)
+    with pytest.raises(MeasureError):
+        read_meter_table(path)
+    path.write_text("nothing,of,it\n" + text)
+    with pytest.raises(MeasureError, match="has the columns nothing, of, it"):
+        check_meter_table(path)
 
 
 def test_a_trace_survives_its_table(tmp_path: Path) -> None:

@@ -234,16 +234,21 @@ def _sensor(text: str, offset_s: float) -> Sensor | NoEnergy:
         offset_s: Seconds to add to the times of a meter's file.
 
     Raises:
-        MeasureError: There is no such sensor.
+        MeasureError: There is no such sensor, or its file is not what a meter writes.
     """
     from narrows.measure.sensors import MeterCsv, NoEnergy, Replay, find_sensors
+    from narrows.measure.sensors.meter_table import check_meter_table, read_meter_table
 
     if text == "none":
         return NoEnergy(reason="it was not asked for")
     if text.startswith("replay:"):
-        return Replay(path=_there(text.removeprefix("replay:")))
+        replay = Replay(path=_there(text.removeprefix("replay:")))
+        read_meter_table(replay.path)
+        return replay
     if text.endswith(".csv"):
-        return MeterCsv(path=_there(text), offset_s=offset_s)
+        meter = MeterCsv(path=_there(text), offset_s=offset_s)
+        check_meter_table(meter.path)
+        return meter
     return find_sensors().pick(None if text == "auto" else text)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from narrows.errors import MeasureError
 from narrows.measure.contender import Clock
 from narrows.measure.sensors.base import Recording, Sensor
-from narrows.measure.sensors.meter_table import read_meter_table
+from narrows.measure.sensors.meter_table import check_meter_table, read_meter_table
 from narrows.measure.sensors.trace import Trace
 
 _CLOCK_SLACK_S = 0.05
@@ -47,7 +47,13 @@ class MeterCsv(Sensor):
         return ("meter",)
 
     def record(self, clock: Clock) -> Recording:
-        """Note how the machine's clocks stand; the meter must be running by itself."""
+        """Note how the machine's clocks stand; the meter must be running by itself.
+
+        Raises:
+            MeasureError: The file is there, and it is not what a meter writes.
+        """
+        if self.path.exists():
+            check_meter_table(self.path)
         return _MeterRecording(self, clock)
 
 

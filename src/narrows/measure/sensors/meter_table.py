@@ -85,15 +85,41 @@ def read_meter_table(path: Path) -> MeterTable:
         MeasureError: There is no such file, it has not the columns, is cut off, unsorted, or holds
             something that is not a number; the message names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise MeasureError(f"cannot read the meter's file {path}: {why}") from None
-    kept = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    kept = _kept(_text(path))
     if len(kept) < 3:
         msg = f"{path} holds {max(0, len(kept) - 1)} rows of a meter: energy needs two at least"
         raise MeasureError(msg)
+    return _table(kept, path)
+
+
+def check_meter_table(path: Path) -> None:
+    """Refuse a file that will never be a meter's table, while the meter may still be writing it.
+
+    It may have no rows yet, not even a head, and a last line without its end is left out.
+
+    Raises:
+        MeasureError: As `read_meter_table` says of what is already there.
+    """
+    text = _text(path)
+    if kept := _kept(text[: text.rfind("\n") + 1]):
+        _table(kept, path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise MeasureError(f"cannot read the meter's file {path}: {why}") from None
+
+
+def _kept(text: str) -> list[tuple[int, str]]:
+    """The lines that are no comment, each with its number: the head, then rows."""
+    lines = enumerate(text.splitlines(), 1)
+    return [(number, line) for number, line in lines if line.strip() and line[0] != "#"]
+
+
+def _table(kept: Sequence[tuple[int, str]], path: Path) -> MeterTable:
     head = kept[0][1]
     separator = next((sign for sign in "\t;," if sign in head), ",")
     cells = head.split(separator)
