@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from narrows.errors import ConfigError, InputError
+from narrows.errors import ConfigError, InputError, shown
 from narrows.files import storage_error as storage_error
 from narrows.files import write_atomic as write_atomic
 
@@ -279,18 +279,6 @@ def _read_tuple(hints: Sequence[Any], data: Json, where: str, kind: type = tuple
         _refuse(where, f"an array of {len(hints)}", data)
     places = enumerate(zip(hints, data, strict=True))
     return kind(_read(hint, item, f"{where}[{i}]") for i, (hint, item) in places)
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it.
-
-    Example:
-        >>> shown(("jpeg", "webp")), shown((0.5,)), shown(()), shown("a b"), shown(None)
-        ("'jpeg', 'webp'", '0.5', 'empty', "'a b'", 'none')
-    """
-    if isinstance(value, tuple | list | set | frozenset):
-        return ", ".join(shown(item) for item in value) or "empty"
-    return "none" if value is None else repr(value)
 
 
 def _choices(values: Sequence[Any]) -> str:

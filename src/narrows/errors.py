@@ -1,4 +1,4 @@
-"""Everything narrows raises on purpose.
+"""Everything narrows raises on purpose, and how its messages show a value.
 
     NarrowsError
     ├── ConfigError         a JSON or TOML file, or a value in it, is not what it should be
@@ -104,3 +104,15 @@ class MissingExtra(NarrowsError, ImportError):
         advice = f"pip install 'narrows[{extra}]'"
         super().__init__(f"{what} needs packages that are not installed: {advice}")
         self.extra = extra
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it.
+
+    Example:
+        >>> shown(("jpeg", "webp")), shown((0.5,)), shown(()), shown("a b"), shown(None)
+        ("'jpeg', 'webp'", '0.5', 'empty', "'a b'", 'none')
+    """
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(shown(item) for item in value) or "empty"
+    return "none" if value is None else repr(value)

@@ -44,6 +44,19 @@ def check_writable(path: str | Path, size_bytes: int = _TRIAL_BYTES) -> None:
         temporary.unlink()
 
 
+def make_folder(path: Path) -> Path:
+    """The folder, made with its parents where it is not there.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return path
+
+
 @contextmanager
 def folders(*paths: Path) -> Iterator[None]:
     """Make folders with their parents, to be filled inside this context.
@@ -57,10 +70,7 @@ def folders(*paths: Path) -> Iterator[None]:
     try:
         for path in paths:
             made += [place for place in (path, *path.parents) if not place.exists()]
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise storage_error(path, error) from error
+            make_folder(path)
         yield
     except BaseException:
         for place in sorted(made, key=lambda found: -len(found.parts)):

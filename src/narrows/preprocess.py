@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from narrows.config import shown
-from narrows.errors import ConfigError, InputError
+from narrows.errors import ConfigError, InputError, shown
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -1,16 +1,12 @@
 """Counted multiply-accumulates against published ones, through the benchmark that counts them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 pytest.importorskip("timm")
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "macs.py"
+BENCHMARK = "macs"
 QUICK = ("torchvision:mobilenet_v2", "torchvision:resnet50")
 SLOW = (
     "timm:mobilenetv1_100", "timm:mobilenetv2_050", "timm:mobilenetv2_100", "timm:mobilenetv2_140",
@@ -19,16 +15,6 @@ SLOW = (
     "torchvision:resnet101", "torchvision:resnet152", "timm:efficientnet_lite0",
     "timm:efficientnet_lite1", "timm:efficientnet_lite2",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_macs", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def check(row):

@@ -1,15 +1,11 @@
 """Exported networks, through the benchmark that examines them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "cuts.py"
+BENCHMARK = "cuts"
 QUICK = ("lstm", "squeezenet1_1")
 SLOW = (
     "gru", "mobilenet_v3_small", "vgg11", "resnet18", "resnet50", "mobilenet_v2",
@@ -18,16 +14,6 @@ SLOW = (
     "swin_t", "vit_tiny", "mobilevit_s", "resnet18_int8", "mobilenet_v2_int8",
     "efficientnet_lite0_int8",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_cuts", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def check(row):

@@ -10,6 +10,7 @@ one thread the whole is processor time: other load interrupts a whole call, but 
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,30 +40,22 @@ _PLAIN_RUNS: Final = 5  # between as many profiled ones
 _ROOT: Final = Path("/")
 
 
-@final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorRow:
-    """One kernel of the runtime and the layers whose work it does.
+class Work(ABC):
+    """What is done under one name, and how long it takes.
 
     Args:
         kind: Type of the operator, convolutions told apart: see `kind_of`.
-        kernel: The runtime's name for it; "" in the row of what is unexplained.
-        layers: Nodes of the model, those that quantize or dequantize left out; of a kernel that
-            does nothing else the layer that it does so for.
-        int8: Whether it multiplies in 8-bit integers.
-        time_s: Lower quartile over the runs; in OpenVINO their mean.
+        time_s: Of a kernel the lower quartile over the runs; in OpenVINO their mean.
         share: Of the whole.
         macs: Multiply-accumulates.
-        moved_bytes: Weights and data it reads and what it makes.
-        limit: Which limit of the machine binds; None without a roofline.
+        moved_bytes: Weights and data that are read and what is made.
+        limit: Which limit of the machine binds, for most of the time; None without a roofline.
         limit_share: The least time by that limit over the time it took: 1 is as fast as the
             machine can. None where it took less than the profiler can tell.
     """
 
     kind: str
-    kernel: str
-    layers: tuple[str, ...]
-    int8: bool
     time_s: float
     share: float
     macs: int
@@ -78,35 +71,33 @@ class OperatorRow:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TypeRow:
+class OperatorRow(Work):
+    """One kernel of the runtime and the layers whose work it does.
+
+    Args:
+        kernel: The runtime's name for it; "" in the row of what is unexplained.
+        layers: Nodes of the model, those that quantize or dequantize left out; of a kernel that
+            does nothing else the layer that it does so for.
+        int8: Whether it multiplies in 8-bit integers.
+    """
+
+    kernel: str
+    layers: tuple[str, ...]
+    int8: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRow(Work):
     """All kernels of one type together.
 
     Args:
-        kind: Type of the operator.
         count: Kernels.
         int8: How many of them multiply in 8-bit integers.
-        time_s: Their sum.
-        share: Of the whole.
-        macs: Multiply-accumulates.
-        moved_bytes: Bytes read and made.
-        limit: Which limit of the machine binds for most of their time; None without a roofline.
-        limit_share: Their least times over their times.
     """
 
-    kind: str
     count: int
     int8: int
-    time_s: float
-    share: float
-    macs: int
-    moved_bytes: int
-    limit: Limit | None
-    limit_share: float | None
-
-    @property
-    def macs_per_byte(self) -> float:
-        """Arithmetic intensity."""
-        return self.macs / self.moved_bytes if self.moved_bytes else 0.0
 
 
 @final

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
-from narrows.config import shown
-from narrows.errors import PlanError
+from narrows.errors import PlanError, shown
 
 QUALITIES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from narrows.errors import MissingExtra
-from narrows.files import storage_error, write_atomic
+from narrows.files import make_folder, write_atomic
 from narrows.report.palette import DEPTH_DARK, DEPTH_LIGHT, Family
 from narrows.report.scene import Scene
 from narrows.units import bytes_text
@@ -107,7 +107,7 @@ def draw_files(
         StorageError: A file cannot be written.
     """
     _need_matplotlib()
-    folder = make_folder(folder)
+    folder = make_folder(Path(folder))
     theme, written = (DARK if dark else LIGHT), []
     for done, (name, draw) in enumerate(figures):
         progress(done, len(figures))
@@ -141,20 +141,6 @@ def _figures() -> tuple[tuple[str, Draw], ...]:
         ("figure4-time-by-term", draw_terms),
         ("figure5-routes", draw_routes),
     )
-
-
-def make_folder(folder: str | Path) -> Path:
-    """The folder, made with its parents where it is not there.
-
-    Raises:
-        StorageError: It cannot be made.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    return folder
 
 
 def _need_matplotlib() -> None:

@@ -12,9 +12,11 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from narrows.errors import MissingExtra, PlanError
 from narrows.files import folders, write_atomic
@@ -25,6 +27,20 @@ NAME = "index.html"
 MOST_BYTES = 8_000_000
 _SCRIPTS = ("costs.js", "charts.js", "routes.js", "table.js", "page.js")
 _SHARED_SCRIPTS = ("format.js", "plot.js", "theme.js")
+
+
+_SECTIONS: Final = MappingProxyType(
+    {
+        "answer": "Answer",
+        "cuts": "Every cut",
+        "rates": "With a codec",
+        "depth": "Against depth",
+        "terms": "Time by term",
+        "routes": "Map of routes",
+        "table": "Table",
+        "profiles": "Profiles",
+    }
+)
 
 
 def write_page(scene: Scene, folder: str | Path) -> Path:
@@ -53,7 +69,13 @@ def render_page(scene: Scene) -> str:
         PlanError: It would pass 8 MB.
     """
     page = compose(
-        "page.html", _SCRIPTS, styles=("page.css",), title=scene.title, data=page_data(scene)
+        "page.html",
+        _SCRIPTS,
+        eyebrow="narrows: where to cut a network between device and cloud",
+        sections=_SECTIONS,
+        styles=("page.css",),
+        title=scene.title,
+        data=page_data(scene),
     )
     size_bytes = len(page.encode())
     if size_bytes > MOST_BYTES:
@@ -67,13 +89,22 @@ def render_page(scene: Scene) -> str:
 
 
 def compose(
-    template: str, scripts: Sequence[str], *, styles: Sequence[str], title: str, data: object
+    main: str,
+    scripts: Sequence[str],
+    *,
+    eyebrow: str,
+    sections: Mapping[str, str],
+    styles: Sequence[str],
+    title: str,
+    data: object,
 ) -> str:
-    """A page from its parts: the scripts all pages share, then its own; its data as JSON.
+    """A page: the frame and the scripts all pages share, its own parts, its data as JSON.
 
     Args:
-        template: Name of the asset with the page's frame.
+        main: Name of the asset with the page's own sections.
         scripts: Names of its own scripts, in the order they run.
+        eyebrow: Line over the heading.
+        sections: Its sections' ids and what the navigation calls them.
         styles: Names of its style sheets.
         title: Heading, plain text.
         data: What the scripts read.
@@ -86,11 +117,17 @@ def compose(
     parts = {
         "POLICY": " ".join(f"'sha256-{_digest(script)}'" for script in written),
         "TITLE": html.escape(title),
+        "EYEBROW": html.escape(eyebrow),
+        "NAV": "\n".join(
+            f'  <li><a href="#{name}">{html.escape(text)}</a></li>'
+            for name, text in sections.items()
+        ),
+        "MAIN": _asset(main),
         "STYLE": "\n".join(_asset(name) for name in styles),
         "DATA": _safe_json(data),
         "SCRIPTS": "\n".join(f"<script>{script}</script>" for script in written),
     }
-    return _filled(_asset(template), parts)
+    return _filled(_asset("frame.html"), parts)
 
 
 def _filled(template: str, parts: dict[str, str]) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from narrows.files import write_atomic
+from narrows.files import folders, write_atomic
 from narrows.measure.intervals import Estimate
-from narrows.report.figures import make_folder
 from narrows.report.study_scene import StudyScene
 from narrows.study.cells import runtime_title, threads_text
 from narrows.study.claims import Claim, answer, energy_j, time_ratio
@@ -30,8 +29,9 @@ def write_tables(scene: StudyScene, folder: str | Path) -> Path:
     Raises:
         StorageError: It cannot be written.
     """
-    path = make_folder(folder) / NAME
-    write_atomic(path, tables_text(scene))
+    path = Path(folder) / NAME
+    with folders(path.parent):
+        write_atomic(path, tables_text(scene))
     return path
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from narrows.config import from_dict, to_dict
 from narrows.errors import ConfigError, InputError, ModelError
-from narrows.files import storage_error, write_atomic
+from narrows.files import write_atomic
 from narrows.train.settings import TrainSettings
 
 FORMAT: Final = 1
@@ -71,8 +71,9 @@ class Progress:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the highest score, the first of equals."""
-        return max(self.history, key=lambda epoch: epoch.score)
+        """The epoch with the highest score, the first of equals; the last while none can be."""
+        able = self.history[self.settings.best_from - 1 :] or self.history[-1:]
+        return max(able, key=lambda epoch: epoch.score)
 
     @property
     def finished(self) -> bool:
@@ -126,6 +127,7 @@ def load_checkpoint(
         if header.get("format") != FORMAT:
             msg = f"format {header.get('format')}, expected {FORMAT}"
             raise ConfigError(msg)
+        header["progress"]["settings"].setdefault("best_from", 1)  # not in earlier checkpoints
         progress = from_dict(Progress, header["progress"])
         state: dict[int, dict[str, Any]] = {}
         for key, value in {**_under("optimizer.", tensors), **header["optimizer"]}.items():
@@ -177,18 +179,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
         reason = " ".join(str(error).split())[:200]
         msg = f"{path} holds the weights of another network: {reason}"
         raise ModelError(msg) from error
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for checkpoints.
-
-    Raises:
-        StorageError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
 
 
 def _packed(tensors: Mapping[str, Tensor], header: Any) -> bytes:

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import ModelError, TaskError
+from narrows.files import make_folder
 from narrows.train.checkpoint import (
     BEST,
     Epoch,
     Progress,
     load_checkpoint,
     load_weights,
-    make_folder,
     save_checkpoint,
 )
 from narrows.train.settings import TrainSettings
@@ -73,8 +73,8 @@ def train(
         device: As torch names it; by default a GPU if there is one.
 
     Raises:
-        TaskError: The loss is no longer a number, the network does not fit the task, or the
-            folder's training had other settings.
+        TaskError: The loss or a weight is no longer a number (the checkpoint of the epoch before
+            stays), the network does not fit the task, or the folder's training had other settings.
         ModelError: The network cannot be run, or the folder's checkpoint is damaged or another's.
         StorageError: A checkpoint cannot be written; the one before is whole.
     """
@@ -173,17 +173,16 @@ def _epoch(
             loss = task.loss(model, x.to(place), y.to(place))
         value = loss.item()
         if not math.isfinite(value):
-            msg = (
-                f"task {task.task.name!r}: the loss is {value} in epoch {number + 1}, step "
-                f"{step + 1} of {steps}, at learning rate {rate:.3g}: lower learning_rate, set "
-                "clip_norm, or look for values that are not finite in the data"
-            )
-            raise TaskError(msg)
+            what = f"the loss is {value} in epoch {number + 1}, step {step + 1} of {steps}"
+            raise _diverged(task, what, rate)
         loss.backward()
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         optimizer.step()
         total, seen = total + value * len(x), seen + len(x)
+    if not all(bool(value.isfinite().all()) for value in model.parameters()):
+        # Or a checkpoint of them would replace the last good one.
+        raise _diverged(task, f"weights are not finite after epoch {number + 1}", rate)
     if not seen:
         msg = f"task {task.task.name!r} has no batch to train on: give it samples"
         raise TaskError(msg)
@@ -194,6 +193,14 @@ def _epoch(
         score=score,
         learning_rate=rate,
         seconds=time.perf_counter() - began,
+    )
+
+
+def _diverged(task: TrainingTask, what: str, rate: float) -> TaskError:
+    return TaskError(
+        f"task {task.task.name!r}: {what}, at learning rate {rate:.3g}: lower learning_rate, set "
+        "clip_norm, or look for values that are not finite in the data; the checkpoint of the "
+        "epoch before is kept"
     )
 
 
