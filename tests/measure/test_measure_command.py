@@ -32,10 +32,10 @@ from narrows.measure.session import (
 )
 from narrows.measure.workers import WorkerContender
 from narrows.plan.profile import Device
-
 from narrows.plan.record import PlanRecord
 from narrows.runtime.manifest import Manifest
 from narrows.study.settings import StudySettings
+
 QUICK = ["--rounds", "6", "--session", "0", "--target", "0", "--processes", "1"]
 QUICKEST = [*QUICK, "--no-operators", "--energy", "none"]
 
