@@ -1,0 +1,68 @@
+"""A network as a graph of calls, its layers whole."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor, fx, nn
+
+from narrows.errors import ModelError
+
+Example = Tensor | tuple[Tensor, ...]
+Origins = dict[fx.Node, fx.Node]
+
+
+@final
+class _LayerTracer(fx.Tracer):
+    """Keeps layers of torch.nn whole, and dropping of whole branches."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one call of the graph."""
+        return super().is_leaf_module(m, module_qualified_name) or type(m).__name__ == (
+            "StochasticDepth"
+        )
+
+
+def trace(model: nn.Module) -> fx.GraphModule:
+    """The graph of calls of a network, as it runs when it does not train.
+
+    Raises:
+        ModelError: If the network's forward depends on values, so that it has no one graph.
+    """
+    try:
+        graph = _LayerTracer().trace(model)
+    except Exception as error:
+        name = type(model).__name__
+        raise ModelError(
+            f"units of {name} cannot be found: torch.fx cannot trace it ({error}); take branches "
+            "and loops that depend on values of tensors out of forward, or compress the part of "
+            "the network that has none"
+        ) from error
+    return fx.GraphModule(model, graph)
+
+
+def as_inputs(example: Example) -> tuple[Tensor, ...]:
+    """The example as a tuple of inputs."""
+    return (example,) if isinstance(example, Tensor) else tuple(example)
+
+
+def name_of(target: Any) -> str:
+    """The name of what a node calls: of a function, or of a tensor's method."""
+    if isinstance(target, str):
+        return target
+    return str(getattr(target, "__name__", target))
+
+
+def copy_graph(traced: fx.GraphModule, root: nn.Module) -> tuple[fx.GraphModule, Origins]:
+    """The graph of a traced network over another copy of the network.
+
+    Returns:
+        The copy, and which node of the trace each of its nodes stands for.
+    """
+    graph = fx.Graph()
+    nodes: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(traced.graph, nodes))
+    for node in graph.nodes:
+        if node.op == "get_attr" and not hasattr(root, str(node.target).partition(".")[0]):
+            setattr(root, str(node.target), getattr(traced, str(node.target)))
+    return fx.GraphModule(root, graph), {new: old for old, new in nodes.items()}
