@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from narrows.compress.classes import FIXED, Classes
 
-Labels = Tensor | tuple[Any, ...] | None
+Labels: TypeAlias = Tensor | tuple[Any, ...] | None
 
 
 @final
@@ -132,7 +132,7 @@ class Analysis:
 
 
 @final
-class _LabelRun(fx.Interpreter):
+class _LabelRun(fx.Interpreter):  # type: ignore[misc]
     """Runs the network on the example and, node by node, the rules on labels."""
 
     def __init__(self, analysis: Analysis, rule: Callable[..., Labels]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 @final
-class ReducedAttention(nn.Module):
+class ReducedAttention(nn.Module):  # type: ignore[misc]
     """`nn.MultiheadAttention` with any number of heads of the size they had.
 
     Queries are scaled by the size of a head, so that the heads that are left answer as before.
@@ -53,7 +53,9 @@ class ReducedAttention(nn.Module):
             heads = functional.linear(batched, weight, bias).unflatten(-1, (-1, self.head_dim))
             parts.append(heads.transpose(-2, -3))
         mixed = functional.scaled_dot_product_attention(
-            *parts,
+            parts[0],
+            parts[1],
+            parts[2],
             attn_mask=_allowed(attn_mask, key_padding_mask),
             dropout_p=self.dropout if self.training else 0.0,
         )

@@ -160,7 +160,7 @@ def _layer_norm(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, resul
 
 def _product(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: Tensor) -> Labels:
     """Products of activations: what is summed over is one unit, with what it makes (a head)."""
-    left, right = (analysis.labels[source] for source in node.args)  # type: ignore[index]
+    left, right = (analysis.labels[source] for source in node.args)
     assert isinstance(left, Tensor)
     assert isinstance(right, Tensor)
     if left.ndim < 2 or right.ndim < 2:
@@ -171,7 +171,7 @@ def _product(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: 
 
 def _attend(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: Tensor) -> Labels:
     """Attention: a head is one unit."""
-    query, key, value = (analysis.labels[source] for source in node.args[:3])  # type: ignore[index]
+    query, key, value = (analysis.labels[source] for source in node.args[:3])
     assert isinstance(query, Tensor)
     assert isinstance(key, Tensor)
     assert isinstance(value, Tensor)

@@ -32,7 +32,7 @@ def counted_layer_norm(
 
 
 @final
-class CountedLayerNorm(nn.Module):
+class CountedLayerNorm(nn.Module):  # type: ignore[misc]
     """`nn.LayerNorm` in which absent units count as zeros.
 
     Args:
@@ -51,7 +51,7 @@ class CountedLayerNorm(nn.Module):
 
 
 @final
-class CountedGroupNorm(nn.Module):
+class CountedGroupNorm(nn.Module):  # type: ignore[misc]
     """`nn.GroupNorm` in which absent channels, equally many in each group, count as zeros.
 
     Args:

@@ -13,9 +13,6 @@ from torch.nn.modules import batchnorm, conv, instancenorm
 from narrows.compress.analysis import Analysis, Labels, fixed_like, spread
 from narrows.compress.recurrent import gates, is_plain, runs
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-
 ELEMENTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
@@ -97,7 +94,7 @@ def pooled(analysis: Analysis, node: fx.Node, result: Tensor, trailing: int) -> 
     return spread(row, result.shape, axis)
 
 
-def _convolve(analysis: Analysis, node: fx.Node, layer: Convolution, result: Tensor) -> Labels:
+def _convolve(analysis: Analysis, node: fx.Node, layer: conv._ConvNd, result: Tensor) -> Labels:
     axis = result.ndim - len(layer.kernel_size) - 1
     name = str(node.target)
     out = analysis.produce(name, name, "channels", layer.out_channels)
@@ -114,7 +111,7 @@ def _convolve(analysis: Analysis, node: fx.Node, layer: Convolution, result: Ten
 
 
 def _convolve_groups(
-    analysis: Analysis, node: fx.Node, layer: Convolution, axis: int, out: Tensor
+    analysis: Analysis, node: fx.Node, layer: conv._ConvNd, axis: int, out: Tensor
 ) -> None:
     """Whole groups are units where there are more of them than channels in one.
 

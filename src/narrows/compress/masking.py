@@ -17,7 +17,7 @@ from narrows.errors import ModelError
 
 
 @final
-class UnitMask(nn.Module):
+class UnitMask(nn.Module):  # type: ignore[misc]
     """Multiplies what a layer reads by the masks of the units that lie along an axis.
 
     Args:
@@ -77,7 +77,7 @@ class UnitMask(nn.Module):
 
 
 @final
-class MaskedRecurrent(nn.Module):
+class MaskedRecurrent(nn.Module):  # type: ignore[misc]
     """A recurrent layer each unit of which reads the others, and itself, through the masks.
 
     The same mask holds at every step. It is called as the layer it stands for.
@@ -159,7 +159,7 @@ def _ones_if_none(row: Tensor | None, like: Tensor, size: int) -> Tensor:
 
 
 @final
-class MaskedModel(nn.Module):
+class MaskedModel(nn.Module):  # type: ignore[misc]
     """A network whose units can be masked where they are read.
 
     Args:

@@ -69,7 +69,7 @@ def _filled(layer: nn.RNNBase, weights: Mapping[str, nn.Parameter]) -> nn.RNNBas
 
 
 @final
-class RecurrentStack(nn.Module):
+class RecurrentStack(nn.Module):  # type: ignore[misc]
     """A stack of recurrent layers and directions each of which has its own number of units.
 
     It is called as the layer of PyTorch it stands for. Where sizes differ the states it ends in

@@ -83,6 +83,7 @@ def _checked(
 ) -> dict[str, Tensor]:
     """Whether each unit of each named group stays."""
     sizes = {group.name: group.size for group in found.units.groups}
+    needed = {group.name: group.needed for group in found.units.groups}
     wanted = {}
     for name, units in keep.items():
         if name in found.units.refused:
@@ -98,6 +99,12 @@ def _checked(
             raise ModelError(
                 f"keep[{name!r}] is {list(units)[:8]}; it should be at least one of 0 to "
                 f"{sizes[name] - 1}"
+            )
+        empty = [each for each in needed[name] if not set(each) & set(units)]
+        if empty:
+            raise ModelError(
+                f"keep[{name!r}] leaves a layer without units: at least one of "
+                f"{list(empty[0])[:8]} has to stay (see `needed` of the group)"
             )
         wanted[name] = torch.zeros(sizes[name], dtype=torch.bool)
         wanted[name][list(units)] = True

@@ -52,7 +52,7 @@ def rewrite(model: nn.Module, removal: Removal, inputs: tuple[Tensor, ...]) -> n
 
 
 @final
-class _Adjusting(fx.Interpreter):
+class _Adjusting(fx.Interpreter):  # type: ignore[misc]
     """Runs the smaller network and sets right, before each call, the sizes written into it."""
 
     def __init__(
@@ -81,8 +81,8 @@ class _Adjusting(fx.Interpreter):
         if name in _SHAPING and isinstance(made, Tensor):
             self._reshape(node, made)
         elif name == "unflatten" and isinstance(made, Tensor) and len(node.args) == 3:
-            axis, sizes = node.args[1] % made.ndim, node.args[2]  # type: ignore[operator]
-            left = self._removal.shape(made)[axis : axis + len(sizes)]  # type: ignore[arg-type]
+            axis, sizes = node.args[1] % made.ndim, node.args[2]
+            left = self._removal.shape(made)[axis : axis + len(sizes)]
             node.args = (node.args[0], axis, self._sizes(sizes, left))
         elif name in _PARTING and isinstance(made, tuple):
             self._part(node, made)
@@ -123,13 +123,13 @@ class _Adjusting(fx.Interpreter):
                 if list(value) != left:
                     node.args = (node.args[0], tuple(left))
                 return
-            node.args = (node.args[0], self._sizes(tuple(whole), left))  # type: ignore[arg-type]
+            node.args = (node.args[0], self._sizes(tuple(whole), left))
             return
         node.args = (node.args[0], *self._sizes(tuple(node.args[1:]), left))
 
     def _part(self, node: fx.Node, made: tuple[Any, ...]) -> None:
         axis = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
-        axis = int(axis) % made[0].ndim  # type: ignore[call-overload]
+        axis = int(axis) % made[0].ndim
         left = [self._removal.shape(part)[axis] for part in made]
         if left != [part.shape[axis] for part in made]:
             node.op, node.target = "call_function", torch.split
@@ -173,7 +173,7 @@ class _Adjusting(fx.Interpreter):
         return slice(int(kept[:start].sum()), None if ends else int(kept[:stop].sum()))
 
     def _normalise(self, node: fx.Node, old: fx.Node) -> None:
-        labels = self._removal.analysis.labels[old.args[0]]  # type: ignore[index]
+        labels = self._removal.analysis.labels[old.args[0]]
         assert isinstance(labels, Tensor)
         size = labels.shape[-1]
         absent = size - self._removal.shape(labels)[-1]

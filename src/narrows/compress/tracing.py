@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from torch import Tensor, fx, nn
 
 from narrows.errors import ModelError
 
-Example = Tensor | tuple[Tensor, ...]
-Origins = dict[fx.Node, fx.Node]
+Example: TypeAlias = Tensor | tuple[Tensor, ...]
+Origins: TypeAlias = dict[fx.Node, fx.Node]
 
 
 @final
-class _LayerTracer(fx.Tracer):
+class _LayerTracer(fx.Tracer):  # type: ignore[misc]
     """Keeps layers of torch.nn whole, and dropping of whole branches."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

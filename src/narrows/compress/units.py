@@ -28,12 +28,17 @@ class UnitGroup:
         size: How many units there are.
         layers: Qualified names of the layers that make them, in forward order.
         kind: "channels", "recurrent" or "heads".
+        rows: Of each layer (or direction of a recurrent layer): the unit each of its channels
+            belongs to, -1 where the channel is fixed.
+        needed: Sets of units of which one must stay, so that no layer is left with nothing.
     """
 
     name: str
     size: int
     layers: tuple[str, ...]
     kind: str
+    rows: Mapping[str, tuple[int, ...]]
+    needed: tuple[tuple[int, ...], ...]
 
 
 @final
@@ -148,9 +153,24 @@ def _group(analysis: Analysis, producers: list[Producer], members: Tensor) -> Un
     heads = [analysis.classes.of(labels) for labels in analysis.heads]
     attended = any(bool(torch.isin(each, members).any()) for each in heads)
     kind = "recurrent" if "recurrent" in kinds else "heads" if "heads" in kinds else "channels"
+    rows = {
+        producer.name: tuple(_units(analysis, producer.labels, members).tolist())
+        for producer in producers
+    }
+    read = [_units(analysis, reader.labels, members) for reader in analysis.readers]
+    sets = {tuple(sorted(set(units))) for units in rows.values()}
+    sets |= {tuple(sorted(set(units.tolist()))) for units in read}
     return UnitGroup(
         name=producers[0].name,
         size=len(members),
         layers=tuple(dict.fromkeys(producer.layer for producer in producers)),
         kind="heads" if attended and kind == "channels" else kind,
+        rows=rows,
+        needed=tuple(sorted(each for each in sets if each[0] >= 0 and len(each) < len(members))),
     )
+
+
+def _units(analysis: Analysis, labels: Tensor, members: Tensor) -> Tensor:
+    """The unit of each label, -1 for those of no unit of the group."""
+    same = analysis.classes.of(labels)[:, None] == members[None]
+    return torch.where(same.any(1), same.int().argmax(1), -1)
