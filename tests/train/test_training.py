@@ -177,6 +177,48 @@ def test_patience_stops_it_and_the_best_weights_are_kept(
     assert same(fresh, stopped.model)
 
 
+def test_the_best_epoch_is_not_before_best_from(asked: TrainingTask, tmp_path: Path) -> None:
+    found = {}
+    for first, patience, folder in ((1, None, None), (3, None, None), (3, 1, tmp_path)):
+        scores = iter([0.9, 0.8, 0.4, 0.6, 0.5, 0.1])
+        metric = replace(METRICS["top1"], score=lambda outputs, labels, s=scores: next(s))
+        watched = replace(asked, task=replace(asked.task, metric=metric))
+        settings = replace(SETTINGS, best_from=first, patience=patience)
+        found[first, patience] = train(watched, settings, folder=folder)
+    assert [done.best.number for done in found.values()] == [1, 4, 4]
+    assert len(found[3, 1].history) == 5
+    assert same(found[3, None].model, found[3, 1].model)
+    assert not same(found[1, None].model, found[3, 1].model)
+
+
+def test_weights_that_are_no_numbers_never_replace_a_good_checkpoint(
+    asked: TrainingTask, tmp_path: Path
+) -> None:
+    calls = 0
+
+    def breaking(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        loss = functional.cross_entropy(model(x), y)
+        # A finite loss whose gradient is none, in the last step of the second epoch.
+        return loss + (model[0].bias[0] * 0).sqrt() if calls == 24 else loss
+
+    with pytest.raises(TaskError, match=r"weights are not finite after epoch 2.*before is kept"):
+        train(replace(asked, loss=breaking), SETTINGS, folder=tmp_path)
+    assert len((tmp_path / "scalars.jsonl").read_text().splitlines()) == 1
+    assert same(train(asked, SETTINGS, folder=tmp_path).model, train(asked, SETTINGS).model)
+
+
+def test_a_checkpoint_without_best_from_is_taken_up(asked: TrainingTask, tmp_path: Path) -> None:
+    first = train(asked, SETTINGS, folder=tmp_path)
+    path = tmp_path / "last.safetensors"
+    content = path.read_bytes()
+    old = rb"\"best_from\": 1, "
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, b" " * len(old)))
+    assert train(asked, SETTINGS, folder=tmp_path, progress=stop_after(1)).best == first.best
+
+
 def test_scalars_are_one_line_of_json_for_each_epoch(asked: TrainingTask, tmp_path: Path) -> None:
     trained = train(asked, SETTINGS, folder=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
@@ -276,6 +318,8 @@ def test_random_numbers_of_the_caller_are_left_as_they_were(asked: TrainingTask)
         ("learning_rate", float("nan")),
         ("warmup", 1.0),
         ("patience", 0),
+        ("best_from", 0),
+        ("best_from", 7),
         ("clip_norm", 0.0),
         ("optimizer", "adam"),
         ("precision", "f16"),

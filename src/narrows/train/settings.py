@@ -28,6 +28,8 @@ class TrainSettings:
         warmup: Share of all steps over which the learning rate rises.
         clip_norm: Longest gradient, or None for any.
         patience: Stop after this many epochs without a better score on choose; None never stops.
+        best_from: Number of the first epoch that can be the best, for methods that are still
+            changing the network before it.
         precision: "auto" is "bf16" on a GPU that has it and "f32" elsewhere. "bf16" is mixed:
             weights and sums stay in f32. On a processor with AMX dense convolutions gain most.
         seed: Of weights drawn anew, dropout and whatever else the model draws.
@@ -47,6 +49,7 @@ class TrainSettings:
     warmup: float = 0.1
     clip_norm: float | None = None
     patience: int | None = None
+    best_from: int = 1
     precision: Literal["auto", "f32", "bf16"] = "auto"
     seed: int = 0
 
@@ -63,6 +66,9 @@ class TrainSettings:
             if not value > 0:
                 msg = f"{name} is {value}: expected more than 0"
                 raise ConfigError(msg)
+        if not 1 <= self.best_from <= self.epochs:
+            msg = f"best_from is {self.best_from}: expected an epoch from 1 to {self.epochs}"
+            raise ConfigError(msg)
         for name, value in (("warmup", self.warmup), ("momentum", self.momentum)):
             if not 0 <= value < 1:
                 msg = f"{name} is {value}: expected a share from 0 to below 1"

@@ -1,0 +1,1 @@
+"""One file for each method, named as in its paper."""

@@ -1,0 +1,204 @@
+"""Magnitude pruning: small weights go for good, the others are trained on, in rounds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
+from narrows.compress.weight_layers import WeightLayer, refuse_unknown, weight_layers
+from narrows.compress.weight_maps import Mask, bake, maps_in, put_map_
+from narrows.errors import ConfigError
+from narrows.train import TrainingTask, TrainSettings, train
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MagnitudePruning(Method):
+    """Set the smallest weights to zero and train the others on, round after round.
+
+    keep W where |W| >= q · std(W) of its layer, or where it is not among the smallest share s;
+    once pruned, never restored. Biases are not pruned. With each round dropout shrinks with the
+    connections that are left, because it drops out of less: D_r = D_o · sqrt(C_r / C_o).
+
+    Args:
+        by: "quality": a target is q, the threshold in standard deviations of the layer's weights
+            (over all of them, pruned ones as zeros). "layer": a target is the share (0–1) of zeros
+            in each layer. "global": it is the share of zeros in all layers together, so that layers
+            of small weights lose most.
+        targets: One for each round.
+        retrain: How the weights that are left are trained after each pruning; the paper takes a
+            tenth (LeNet) or a hundredth (AlexNet) of the learning rate of the first training. The
+            best epoch on choose is kept.
+        layers: Targets of single layers, one for each round, by name (`weight_layers` says them).
+            With "global" such a layer has its own share of zeros and is not counted with others.
+        skip: Layers left as they are.
+        scale_dropout: Whether dropout shrinks. A dropout goes with the last layer before it in
+            module order, that of a recurrent layer with its own weights; dropout that is called as
+            a function is not seen.
+
+    Example:
+        >>> settings = TrainSettings(epochs=10, learning_rate=0.01)
+        >>> pruning = MagnitudePruning(by="layer", targets=(0.8, 0.92), retrain=settings)
+
+    Reference:
+        Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural
+        Networks", NIPS 2015, arXiv 1506.02626, section 3. Departs from the paper: convolutional and
+        linear layers are retrained together (a Chain of two with `skip` takes one group after the
+        other); every layer keeps at least its largest weight; units without connections are left
+        in place.
+    """
+
+    name: ClassVar[str] = "magnitude"
+    by: Literal["quality", "layer", "global"]
+    targets: tuple[float, ...]
+    retrain: TrainSettings
+    layers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    skip: tuple[str, ...] = ()
+    scale_dropout: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse targets that cannot be pruned to.
+
+        Raises:
+            ConfigError: A value is out of its range, or a layer has not a target for each round.
+        """
+        kinds = ("quality", "layer", "global")
+        if self.by not in kinds:
+            msg = f"by is {self.by!r}: expected one of {', '.join(kinds)}"
+            raise ConfigError(msg)
+        for where, targets in (("targets", self.targets), *self.layers.items()):
+            if not targets or len(targets) != len(self.targets):
+                msg = f"{where} has {len(targets)} values for {len(self.targets)} rounds"
+                raise ConfigError(f"{msg}: give one for each round, at least one")
+            good = all(t >= 0 and (t < 1 or self.by == "quality") for t in targets)
+            if not good or not all(map(math.isfinite, targets)):
+                wanted = "from 0 on" if self.by == "quality" else "from 0 to below 1"
+                msg = f"{where} is {targets}: expected numbers {wanted}"
+                raise ConfigError(msg)
+
+    def apply(
+        self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
+    ) -> nn.Module:
+        """The pruned network: of the same shape, with zeros in it."""
+        model = copy.deepcopy(task.model)
+        layers = weight_layers(model, self.skip)
+        refuse_unknown(tuple(self.layers), [layer.name for layer in layers])
+        if folder is not None:
+            claim_folder(folder, self, task.model)
+        for layer in layers:
+            owner = model.get_submodule(layer.module)
+            put_map_(owner, layer.weight, Mask(layer.value(model) != 0))
+        dropouts = tuple(_dropouts(model, layers)) if self.scale_dropout else ()
+        for number in range(len(self.targets)):
+            self._prune_(model, layers, number)
+            for dropout in dropouts:
+                dropout.scale_(model)
+            what = f"magnitude pruning, round {number + 1} of {len(self.targets)}"
+            model = train(
+                replace(task, model=model),
+                self.retrain,
+                folder=None if folder is None else folder / f"round-{number + 1}",
+                progress=epoch_teller(progress, what, self.retrain.epochs),
+            ).model
+        return bake(model).eval()
+
+    def _prune_(self, model: nn.Module, layers: Sequence[WeightLayer], number: int) -> None:
+        """Mask what the targets of a round say, in place."""
+        values = {layer.name: layer.value(model) for layer in layers}
+        sizes = {name: value.abs() for name, value in values.items()}
+        kept: dict[str, Tensor] = {}
+        for name, size in sizes.items():
+            target = self.layers.get(name, self.targets)[number]
+            if self.by == "quality":
+                kept[name] = size >= target * values[name].std(correction=0)
+            elif self.by == "layer" or name in self.layers:
+                kept[name] = _largest(size, 1 - target)
+        rest = [name for name in sizes if name not in kept]
+        if rest:
+            joint = _largest(
+                torch.cat([sizes[name].flatten() for name in rest]), 1 - self.targets[number]
+            )
+            parts = joint.split([sizes[name].numel() for name in rest])
+            for name, part in zip(rest, parts, strict=True):
+                kept[name] = part.reshape(sizes[name].shape)
+        for layer in layers:
+            _mask_of(model, layer).mask.copy_(_at_least_one(kept[layer.name], sizes[layer.name]))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dropout:
+    """A dropout ratio of a network, and the layers whose connections it shrinks with.
+
+    Args:
+        module: Qualified name of the module that has it.
+        key: Its name there: "p", or "dropout" of a recurrent layer.
+        ratio: D_o, before pruning.
+        layers: That it goes with.
+        connections: C_o, those of the layers before pruning.
+    """
+
+    module: str
+    key: str
+    ratio: float
+    layers: tuple[WeightLayer, ...]
+    connections: int
+
+    def scale_(self, model: nn.Module) -> None:
+        """Set the ratio for the connections that are left."""
+        share = _connections(model, self.layers) / max(self.connections, 1)
+        setattr(model.get_submodule(self.module), self.key, self.ratio * math.sqrt(share))
+
+
+def _dropouts(model: nn.Module, layers: Sequence[WeightLayer]) -> Iterator[_Dropout]:
+    before = tuple(layer for layer in layers if layer.module == layers[0].module)
+    for name, module in model.named_modules():
+        own = tuple(layer for layer in layers if layer.module == name)
+        before = own or before
+        if isinstance(module, _DropoutNd | nn.RNNBase | nn.MultiheadAttention):
+            key = "p" if isinstance(module, _DropoutNd) else "dropout"
+            yield _Dropout(
+                module=name,
+                key=key,
+                ratio=getattr(module, key),
+                layers=before,
+                connections=_connections(model, before),
+            )
+
+
+def _connections(model: nn.Module, layers: Sequence[WeightLayer]) -> int:
+    return sum(int(layer.value(model).count_nonzero()) for layer in layers)
+
+
+def _largest(sizes: Tensor, share: float) -> Tensor:
+    """Where the largest of some sizes are, the first of equals going last."""
+    gone = sizes.numel() - round(share * sizes.numel())
+    order = sizes.flatten().argsort(stable=True)
+    kept = torch.ones(sizes.numel(), dtype=torch.bool, device=sizes.device)
+    kept[order[:gone]] = False
+    return kept.reshape(sizes.shape)
+
+
+def _at_least_one(kept: Tensor, sizes: Tensor) -> Tensor:
+    """What is kept and not zero already; the largest in any case, or the layer would be cut."""
+    largest = torch.zeros_like(kept).flatten()
+    largest[sizes.argmax()] = True
+    return (kept & (sizes > 0)) | largest.reshape(kept.shape)
+
+
+def _mask_of(model: nn.Module, layer: WeightLayer) -> Mask:
+    """The mask that this method put on a layer: the last one on its weight."""
+    owner = model.get_submodule(layer.module)
+    found = [m for o, tensor, m in maps_in(model) if o is owner and tensor == layer.weight]
+    mask = found[-1]
+    assert isinstance(mask, Mask)
+    return mask
