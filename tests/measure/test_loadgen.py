@@ -67,7 +67,7 @@ def test_loadgen_drives_the_model_and_judges(
     assert from_dict(LoadGenRecord, to_dict(record)) == record
     # it times the answers of one query after another, or of all at once
     if scenario is Scenario.SINGLE_STREAM:
-        assert record.median_s == pytest.approx(1 / record.samples_per_s, rel=0.9)
+        assert record.median_s * record.samples_per_s < 0.1 * record.samples
     else:
         assert record.p90_s * record.samples_per_s > 0.5 * record.samples
 
