@@ -5,8 +5,14 @@ from narrows.compress.base import Method as Method
 from narrows.compress.layer_table import LayerRow as LayerRow
 from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
+from narrows.compress.masking import MaskedModel as MaskedModel
+from narrows.compress.masking import masked as masked
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
 from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNetworkSurgery
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings
+from narrows.compress.removal import remove_units as remove_units
+from narrows.compress.units import UnitGroup as UnitGroup
+from narrows.compress.units import Units as Units
+from narrows.compress.units import find_units as find_units
 from narrows.compress.weight_layers import weight_layers as weight_layers
 from narrows.compress.weight_maps import bake as bake
