@@ -64,7 +64,7 @@ class Analysis:
         producers: In forward order.
         readers: In forward order.
         groups_of: Of each layer with whole groups as units: one label for each group.
-        normalised: Of each layer that normalises over units: their labels.
+        normalised: Of each layer that normalises or scales units: their labels.
         arrays: What must depend on one axis in the end, and why.
         heads: Labels of units that are attention heads.
         attributes: Labels of parameters that forward itself uses, by name.

@@ -54,16 +54,15 @@ def _call(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: Any
         return fixed_like(result)
     if name in MOVING:
         return _move(analysis, node, args, kwargs, result)
-    if not isinstance(result, Tensor) and name not in REDUCING:
-        if isinstance(result, int | float | bool | torch.Size | torch.dtype | torch.device | tuple):
-            return None
-        return unknown(analysis, node, name, result)
+    if not isinstance(result, Tensor):
+        lost = fixed_like(result) is not None
+        return unknown(analysis, node, name, result) if lost else None
     rule = _RULES.get(name)
     if rule is not None:
         return rule(analysis, node, args, kwargs, result)
     if name in ELEMENTWISE:
         return _elementwise(analysis, node, result)
-    if name in REDUCING and isinstance(result, Tensor):
+    if name in REDUCING:
         return _reduce(analysis, node, args, kwargs, result)
     if name in POOLING:
         return pooled(analysis, node, result, POOLING[name] or result.ndim - 2)
@@ -206,6 +205,7 @@ def _heads(
 def _pad(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: Tensor) -> Labels:
     """What is put beside a unit's values belongs to it; units put beside units are fixed."""
     labels = first(analysis, node)
+    analysis.classes.settle([(labels, f"they are rearranged before {node.name}")])
     axes = analysis.classes.varying(labels)
     if len(axes) == 1 and result.shape[axes[0]] == labels.shape[axes[0]]:
         row = analysis.classes.along(labels, axes[0], node.name)

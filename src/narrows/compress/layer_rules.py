@@ -177,6 +177,7 @@ def _per_channel(analysis: Analysis, node: fx.Node, layer: Any, result: Tensor) 
     bound = [tensor for tensor in tensors if tensor is not None and tensor.numel() > 1]
     if bound or not isinstance(layer, nn.PReLU):
         row = analysis.classes.along(labels, 1, f"{node.target} scales each channel")
+        analysis.normalised[str(node.target)] = row
         for tensor in bound:
             analysis.bind(tensor, 0, row)
     return labels

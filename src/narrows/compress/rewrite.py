@@ -138,7 +138,7 @@ class _Adjusting(fx.Interpreter):  # type: ignore[misc]
     def _index(self, index: Any, source: Tensor) -> Any:
         """Bounds of slices, and single places, among what is left."""
         axes = self._removal.analysis.classes.varying(source)
-        if not axes:
+        if len(axes) != 1:
             return index
         parts = list(index) if isinstance(index, tuple) else [index]
         if any(isinstance(part, Tensor | list) for part in parts):

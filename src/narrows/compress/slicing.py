@@ -73,7 +73,7 @@ def slice_weights_(model: nn.Module, removal: Removal) -> None:
                 holder[part] = tensor
         _tell_sizes_(module, name, removal)
         if name in removal.analysis.normalised:
-            _count_absent_(model, name, module, removal)
+            _tell_absent_(model, name, module, removal)
 
 
 def _left(model: nn.Module, removal: Removal) -> dict[str, Tensor]:
@@ -128,23 +128,22 @@ def _tell_sizes_(module: Any, name: str, removal: Removal) -> None:
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):
         module.embedding_dim = module.weight.shape[1]
-    elif isinstance(module, batchnorm._BatchNorm | instancenorm._InstanceNorm):
-        known = [each for each in (module.weight, module.running_mean) if each is not None]
-        module.num_features = len(known[0]) if known else module.num_features
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 
 
-def _count_absent_(model: nn.Module, name: str, module: Any, removal: Removal) -> None:
+def _tell_absent_(model: nn.Module, name: str, module: Any, removal: Removal) -> None:
     labels = removal.analysis.normalised[name]
     left = removal.count(labels)
     absent = len(labels) - left
     if not absent:
         return
-    if isinstance(module, nn.LayerNorm):
+    if isinstance(module, batchnorm._BatchNorm | instancenorm._InstanceNorm):
+        module.num_features = left
+    elif isinstance(module, nn.LayerNorm):
         model.set_submodule(name, CountedLayerNorm(module, absent))
-    elif name in removal.analysis.groups_of:
+    elif isinstance(module, nn.GroupNorm) and name in removal.analysis.groups_of:
         module.num_groups = removal.count(removal.analysis.groups_of[name])
         module.num_channels = left
-    else:
+    elif isinstance(module, nn.GroupNorm):
         model.set_submodule(name, CountedGroupNorm(module, absent // module.num_groups))
