@@ -76,9 +76,9 @@ def _moving(analysis: Analysis, node: fx.Node, layer: nn.Module, result: Tensor)
 
 
 def _pool(analysis: Analysis, node: fx.Node, layer: nn.Module, result: Any) -> Labels:
-    if not isinstance(result, Tensor):
-        return unknown(analysis, node, type(layer).__name__, result)
-    return pooled(analysis, node, result, _trailing(layer, result))
+    if isinstance(result, Tensor):
+        return pooled(analysis, node, result, _trailing(layer, result))
+    return unknown(analysis, node, type(layer).__name__, result)
 
 
 def _trailing(layer: nn.Module, result: Tensor) -> int:
@@ -124,8 +124,7 @@ def _convolve_groups(
         row = analysis.classes.along(first(analysis, node), axis, reason)
         each = whole_groups(analysis, str(node.target), row, layer.groups, reason)
         analysis.classes.join(made, each.reshape(-1, 1).expand_as(made), reason)
-        long = axes.index(0)
-        analysis.bind(layer.weight, 0, out if long == 0 else row)
+        analysis.bind(layer.weight, 0, out if axes[0] == 0 else row)
         return
     row = equal_groups(analysis, analysis.read(node, 0, axis, reason), layer.groups, reason)
     analysis.classes.join(made, made[:1].expand_as(made), reason)
@@ -172,8 +171,8 @@ def _embedding(analysis: Analysis, node: fx.Node, layer: nn.Embedding, result: T
 
 def _per_channel(analysis: Analysis, node: fx.Node, layer: Any, result: Tensor) -> Labels:
     labels = first(analysis, node)
-    tensors = [layer.weight, getattr(layer, "bias", None)]
-    tensors += [getattr(layer, "running_mean", None), getattr(layer, "running_var", None)]
+    names = ("weight", "bias", "running_mean", "running_var")
+    tensors = [getattr(layer, name, None) for name in names]
     bound = [tensor for tensor in tensors if tensor is not None and tensor.numel() > 1]
     if bound or not isinstance(layer, nn.PReLU):
         row = analysis.classes.along(labels, 1, f"{node.target} scales each channel")
@@ -265,8 +264,7 @@ def _attention(
     analysis: Analysis, node: fx.Node, layer: nn.MultiheadAttention, result: Any
 ) -> Labels:
     if len(node.args) != 3 or layer.in_proj_weight is None or layer.bias_k is not None:
-        what = "MultiheadAttention with keys of other sizes or called with names"
-        return unknown(analysis, node, what, result)
+        return unknown(analysis, node, "MultiheadAttention with keys of other sizes", result)
     if layer.add_zero_attn:
         return unknown(analysis, node, "MultiheadAttention with add_zero_attn", result)
     name = str(node.target)
