@@ -20,7 +20,8 @@ LARGEST_BYTES = 260_000_000
 TOOLS = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
 # What the base install must do without: the extras' packages.
 EXTRAS = (
-    *("torch", "torchvision", "timm", "sympy", "onnxscript", "plotly", "matplotlib", "scipy"),
+    *("torch", "torchvision", "timm", "sympy", "onnxscript", "array_api_compat"),
+    *("plotly", "matplotlib", "scipy"),
     *("openvino", "ai_edge_litert", "mlperf_loadgen", "pynvml"),
 )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import beside, check_finite
+from narrows.coding.quantizers.broadcast import beside, check_finite, namespace
 from narrows.errors import CodecError
 
 
@@ -65,7 +64,7 @@ class Affine(Quantizer):
         Raises:
             CodecError: A value is not finite, or the table does not fit.
         """
-        xp = array_api_compat.array_namespace(x)
+        xp = namespace(x)
         check_finite(x)
         scale = beside(table["scale"], x, x.dtype)
         zero_point = beside(table["zero_point"], x, x.dtype)
@@ -81,7 +80,7 @@ class Affine(Quantizer):
         Raises:
             CodecError: The table does not fit.
         """
-        xp = array_api_compat.array_namespace(symbols)
+        xp = namespace(symbols)
         q = xp.astype(symbols, xp.float32)
         zero_point = beside(table["zero_point"], q, xp.float32)
         return (q - zero_point) * beside(table["scale"], q, xp.float32)

@@ -1,13 +1,28 @@
-"""What quantizers ask of a batch, and table values ready to be computed with beside it."""
+"""The array library of a batch, what quantizers ask of one, and table values to compute with."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat
 from numpy.typing import NDArray
 
-from narrows.errors import CodecError
+from narrows.errors import CodecError, MissingExtra
+
+
+def namespace(x: Any) -> Any:
+    """The array API of a batch: its own, as NumPy's has one, or that of a wrapper, as for torch.
+
+    Raises:
+        MissingExtra: The batch is no NumPy array, and the wrapper is not installed.
+    """
+    if hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()
+    try:
+        import array_api_compat
+    except ImportError:
+        msg = f"an array of type {type(x).__module__}.{type(x).__name__}"
+        raise MissingExtra(msg, "lab") from None
+    return array_api_compat.array_namespace(x)
 
 
 def check_finite(x: Any) -> None:
@@ -16,7 +31,7 @@ def check_finite(x: Any) -> None:
     Raises:
         CodecError: A value is not finite.
     """
-    xp = array_api_compat.array_namespace(x)
+    xp = namespace(x)
     if not bool(xp.all(xp.isfinite(x))):
         msg = f"cannot quantize: a value of the array {tuple(x.shape)} is not finite; check it"
         raise CodecError(msg)
@@ -41,5 +56,5 @@ def beside(values: NDArray[Any], x: Any, dtype: Any) -> Any:
             )
             raise CodecError(msg)
         values = values.reshape((-1,) + (1,) * (x.ndim - 2))
-    xp = array_api_compat.array_namespace(x)
-    return xp.asarray(values, dtype=dtype, device=array_api_compat.device(x))
+    xp = namespace(x)
+    return xp.asarray(values, dtype=dtype, device=x.device)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import beside, check_finite
+from narrows.coding.quantizers.broadcast import beside, check_finite, namespace
 from narrows.errors import CodecError
 
 LARGEST_SYMBOL = 2**30
@@ -97,7 +96,7 @@ class Uniform(Quantizer):
         Raises:
             CodecError: A value is not finite, or the table does not fit.
         """
-        xp = array_api_compat.array_namespace(x)
+        xp = namespace(x)
         check_finite(x)
         step = beside(table["step"], x, x.dtype)
         threshold = beside(table["threshold"], x, x.dtype)
@@ -112,7 +111,7 @@ class Uniform(Quantizer):
         Raises:
             CodecError: The table does not fit.
         """
-        xp = array_api_compat.array_namespace(symbols)
+        xp = namespace(symbols)
         q = xp.astype(symbols, xp.float32)
         step, shift = (beside(table[name], q, xp.float32) for name in ("step", "shift"))
         return xp.sign(q) * (xp.abs(q) - shift) * step
