@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from narrows.measure.contender import Clock
-from narrows.measure.contention import Load, idle_gate, read_load, signs
+from narrows.measure.contention import Load, idle_gate, load_after, read_load, signs
 from narrows.measure.latency import Schedule, latency
 from narrows.testing.virtual_timer import VirtualClock
 
@@ -34,7 +34,7 @@ class Busy(Clock):
         self._inner = VirtualClock()
         self._root, self._quiet_s = root, quiet_s
         self._user = self._idle = 0
-        write_stat(root)
+        self._write()
 
     def wall_ns(self) -> int:
         return self._inner.wall_ns()
@@ -47,10 +47,15 @@ class Busy(Clock):
         self._inner.sleep(seconds)
         self._user += round(200 * seconds) if busy else 0
         self._idle += 0 if busy else round(200 * seconds)
-        write_stat(self._root, user=100 + self._user, idle=300 + self._idle)
+        self._write()
 
     def work(self, wall_s: float) -> None:
         self._inner.work(wall_s)
+
+    def _write(self) -> None:
+        running = 2 if self.wall_ns() / 1e9 < self._quiet_s else 1
+        user, idle = 100 + self._user, 300 + self._idle
+        write_stat(self._root, user=user, idle=idle, running=running)
 
 
 def test_load_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
@@ -96,6 +101,19 @@ def test_more_that_want_to_run_than_there_are_cores(
     assert signs(calm, busy, quiet, threads=threads) == found
 
 
+def test_threads_that_spin_after_a_call_are_no_contention(tmp_path: Path) -> None:
+    """The runtime's own rest after 30 ms; somebody else does not."""
+    clock = Busy(tmp_path, quiet_s=0.03)
+    assert load_after(tmp_path, clock, threads=2).running == 1
+    assert 0.03 <= clock.wall_ns() / 1e9 <= 0.05
+    clock = Busy(tmp_path, quiet_s=10.0)
+    assert load_after(tmp_path, clock, threads=2).running > 1
+    assert clock.wall_ns() / 1e9 <= 0.1
+    clock = Busy(tmp_path, quiet_s=10.0)
+    assert load_after(tmp_path, clock, threads=1).running > 1
+    assert clock.wall_ns() == 0
+
+
 def test_what_a_hypervisor_takes_is_told() -> None:
     before, after = Load(total=1000, cores=2), Load(total=1100, stolen=2, cores=2)
     assert signs(((1.0,), (1.0,)), before, after, threads=1) == ("steal 2 %",)
@@ -114,9 +132,9 @@ def test_rounds_on_a_machine_that_never_rests_are_contended(tmp_path: Path) -> N
     clock = Busy(tmp_path, quiet_s=1e9)
     schedule = Schedule(target=None, rounds=3, session_s=0, round_s=0, threads=2)
     taken = latency(lambda: clock.work(1e-3), schedule=schedule, clock=clock, root=tmp_path)
-    assert taken.round_reasons == (("idle 0 %",),) * 3
+    assert taken.round_reasons == (("idle 0 %", "run queue 3"),) * 3
     assert taken.contended
-    assert 6 <= taken.session_s < 7
+    assert 6 <= taken.session_s < 7  # two seconds of waiting for each
 
 
 def test_one_thread_does_not_wait(tmp_path: Path) -> None:

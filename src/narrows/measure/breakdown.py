@@ -21,8 +21,8 @@ import numpy as np
 from narrows.errors import MeasureError
 from narrows.graph.cost import NodeCost, node_costs
 from narrows.graph.load import Model
-from narrows.measure.contender import CallableContender
-from narrows.measure.contention import read_load, signs
+from narrows.measure.contender import CallableContender, SystemClock
+from narrows.measure.contention import load_after, read_load, signs
 from narrows.measure.environment import Environment, environment
 from narrows.measure.layers import kind_of, layers_of
 from narrows.measure.operators import OperatorTime, operator_times, plain_run
@@ -198,7 +198,8 @@ def _timed(
     def between() -> None:
         before = read_load(_ROOT)
         taken = plain.call(min_calls=_PLAIN_RUNS + 1, seconds=0.0)
-        seen.append(signs(taken, before, read_load(_ROOT), threads=threads))
+        after = load_after(_ROOT, SystemClock(), threads=threads)
+        seen.append(signs(taken, before, after, threads=threads))
         # The first call finds caches full of something else.
         calls_s.extend(list(zip(*taken, strict=True))[1:])
 

@@ -22,7 +22,7 @@ from typing import final
 
 from narrows.errors import MeasureError
 from narrows.measure.contender import Clock, Contender, Round, SystemClock
-from narrows.measure.contention import Load, read_load, signs
+from narrows.measure.contention import Load, load_after, read_load, signs
 from narrows.measure.energy_cycles import Span, energy_record
 from narrows.measure.energy_record import EnergyCycle, EnergyRecord
 from narrows.measure.sensors import NoEnergy, Recording, Sensor
@@ -144,9 +144,10 @@ class _Session:
     def _load(self, process: int) -> tuple[tuple[float, float], Round]:
         before, started_s = read_load(self.root), self._now_s()
         taken = self.contender.call(min_calls=1, seconds=self.load_s)
-        ended_s, after = self._now_s(), read_load(self.root)
+        ended_s, threads = self._now_s(), self.contender.threads
+        after = load_after(self.root, self.clock, threads=threads)
         self.recording.check()
-        found = signs(taken, before, after, threads=self.contender.threads)
+        found = signs(taken, before, after, threads=threads)
         calls = Round(
             wall_s=taken[0],
             cpu_s=taken[1],

@@ -26,7 +26,7 @@ from typing import final
 import numpy as np
 
 from narrows.measure.contender import Clock, Contender, Round
-from narrows.measure.contention import idle_gate, read_load, signs
+from narrows.measure.contention import idle_gate, load_after, read_load, signs
 from narrows.measure.order_statistics import median_of_rounds
 from narrows.measure.process_level import interval_of_both
 from narrows.measure.schedule import Schedule
@@ -181,7 +181,7 @@ class _Session:
         # The first call fills the caches that the pause and the others emptied: it does not count.
         wall_s, cpu_s = contender.call(min_calls=schedule.min_calls + 1, seconds=schedule.round_s)
         counted = wall_s[1:], cpu_s[1:]
-        after = read_load(self._root)
+        after = load_after(self._root, self._clock, threads=contender.threads)
         found += signs(counted, before, after, threads=contender.threads)
         return Round(
             wall_s=counted[0],
