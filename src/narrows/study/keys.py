@@ -153,7 +153,10 @@ def _outside(path: Path) -> list[str]:
 
 
 def _runtime_version(runtime: str) -> str:
-    return _version("torch" if runtime == TORCH else BACKENDS[runtime].distribution)
+    if runtime == TORCH:
+        return _version("torch")
+    backend = BACKENDS[runtime]
+    return _version(backend.distribution) + (f"+{backend.revision}" * (backend.revision > 1))
 
 
 @cache

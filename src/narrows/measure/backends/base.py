@@ -61,6 +61,8 @@ class Backend(ABC):
         distribution: What it is installed as.
         extra: The extra of narrows that brings it.
         suffixes: Endings of the files it reads.
+        revision: Raised when narrows runs the same model otherwise, so that older results do not
+            pass for new ones.
     """
 
     name: ClassVar[str]
@@ -68,6 +70,7 @@ class Backend(ABC):
     distribution: ClassVar[str]
     extra: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    revision: ClassVar[int] = 1
 
     @abstractmethod
     def bring_in(self) -> None:

@@ -3,13 +3,16 @@
 Left alone it computes float32 networks in bfloat16 where the processor can, and rounds the data of
 layers whose weights are stored in 8 bits to 8 bits too, both silently; the settings below keep such
 arithmetic in float32. Int8 operators stay int8.
+
+A model is compiled for the shapes it is fed. With an open batch OpenVINO 2026.4 computes some int8
+networks wrong (four of nine trained ones lost 9 to 33 points of accuracy), and most of them slower.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
 
 from narrows.errors import ModelError
 from narrows.measure.backends.base import Backend, Input, Loaded, told_precision
@@ -17,6 +20,8 @@ from narrows.measure.backends.base import Backend, Input, Loaded, told_precision
 if TYPE_CHECKING:
     from narrows.measure.backends.base import Array
 
+_Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+_KEPT = 4  # compiled shapes: the last batch of a set is often smaller
 _WEIGHTED = frozenset(
     {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"}
     | {"RNNCell", "RNNSeq", "LSTMCell", "GRUCell"}
@@ -32,6 +37,7 @@ class OpenVino(Backend):
     distribution: ClassVar[str] = "openvino"
     extra: ClassVar[str] = "openvino"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".tflite", ".xml")
+    revision: ClassVar[int] = 2
 
     def bring_in(self) -> None:
         """Import OpenVINO."""
@@ -51,27 +57,50 @@ class _Compiled(Loaded):
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
-        settings: dict[str, object] = {
+        self._settings: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
+        self._core = openvino.Core()
+        self._requests: dict[_Shapes, Any] = {}
         try:
-            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+            self._model = self._core.read_model(path)
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO does not take the file: {_message(error)}") from error
-        self._request = self._compiled.create_infer_request()
-        self.inputs = tuple(_input(port) for port in self._compiled.inputs)
+            raise _refused(error) from error
+        self.inputs = tuple(_input(port) for port in self._model.inputs)
+        # One sample, until something else is fed; -1 leaves an axis open.
+        self._request(
+            tuple(
+                tuple(axis or (-1 if place else 1) for place, axis in enumerate(one.shape))
+                for one in self.inputs
+            )
+        )
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        request = self._request(tuple(feeds[one.name].shape for one in self.inputs))
         try:
-            found = self._request.infer(dict(feeds), share_inputs=True)
+            found = request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed: {_message(error)}") from error
         return [found[port] for port in self._compiled.outputs]
+
+    def _request(self, shapes: _Shapes) -> Any:
+        """What runs the model on inputs of these shapes, compiled at the first of them."""
+        if shapes not in self._requests:
+            model = self._model.clone()
+            names = [one.name for one in self.inputs]
+            try:
+                model.reshape(dict(zip(names, shapes, strict=True)))
+                compiled = self._core.compile_model(model, "CPU", self._settings)
+            except (RuntimeError, TypeError) as error:
+                raise _refused(error) from error
+            self._requests = dict([*self._requests.items()][-_KEPT + 1 :])
+            self._requests[shapes] = compiled, compiled.create_infer_request()
+        self._compiled, request = self._requests[shapes]
+        return request
 
     def precision(self) -> str:
         """From the kernels that the compiled graph executes, e.g. "brgconv_avx512_amx_I8".
@@ -84,6 +113,10 @@ class _Compiled(Loaded):
             if _fact(facts, "layerType") in _WEIGHTED:
                 kinds.append(_fact(facts, "primitiveType").rpartition("_")[2].lower())
         return told_precision(["i8" if kind in ("i8", "u8") else kind for kind in kinds])
+
+
+def _refused(error: BaseException) -> ModelError:
+    return ModelError(f"OpenVINO does not take the file: {_message(error)}")
 
 
 def _fact(facts: Any, name: str) -> str:
