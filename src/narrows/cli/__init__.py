@@ -27,6 +27,7 @@ COMMANDS: Final = MappingProxyType(
     {
         "demo": "Cut, code, plan, serve and run a real network on photographs, start to end.",
         "plan": "Choose where to cut a model and how to code what crosses, for a device and link.",
+        "compress": "Make a network smaller by one or more methods, and what that changed.",
         "quantize": "Write a model in 8-bit integers, or its weights alone, and what that changed.",
         "deploy": "Write the bundle of a plan: what device and cloud each run.",
         "serve": "Run the cloud half of bundles (Open Inference Protocol over gRPC).",

@@ -7,9 +7,13 @@ from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
 from narrows.compress.masking import MaskedModel as MaskedModel
 from narrows.compress.masking import masked as masked
+from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
+from narrows.compress.methods.distillation import Distillation as Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
+from narrows.compress.methods.sparsesep import SparseSep as SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNetworkSurgery
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings
+from narrows.compress.methods.units import UnitPruning as UnitPruning
 from narrows.compress.removal import remove_units as remove_units
 from narrows.compress.units import UnitGroup as UnitGroup
 from narrows.compress.units import Units as Units

@@ -54,6 +54,8 @@ class Method(ABC):
 class Chain(Method):
     """Methods one after another, each on the network of the one before.
 
+    The network the chain begins with is the teacher of those that take one.
+
     Args:
         methods: In their order.
     """
@@ -75,10 +77,12 @@ class Chain(Method):
         self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
     ) -> nn.Module:
         """The network of the last method; each has a folder of its own inside the chain's."""
-        model = task.model
+        model, teacher = task.model, task.teacher or task.model
         for number, method in enumerate(self.methods, start=1):
             own = None if folder is None else folder / f"{number}-{method.name}"
-            model = method.apply(replace(task, model=model), folder=own, progress=progress)
+            model = method.apply(
+                replace(task, model=model, teacher=teacher), folder=own, progress=progress
+            )
         return model
 
 

@@ -100,7 +100,7 @@ class RecurrentStack(nn.Module):  # type: ignore[misc]
 
     def forward(self, sequence: Tensor) -> tuple[Tensor, Any]:
         """Outputs (..., units of both directions of the last layer) and final states."""
-        time = 1 if self.batch_first and sequence.ndim == 3 else 0
+        time = -2 if self.batch_first else 0  # with and without an axis of samples
         states: list[Any] = []
         outputs: list[Tensor] = []
         for number, part in enumerate(self.parts):

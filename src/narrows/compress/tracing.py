@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, final
 
 from torch import Tensor, fx, nn
 
+from narrows.compress.attention import ReducedAttention
 from narrows.errors import ModelError
 
 Example: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -14,13 +15,12 @@ Origins: TypeAlias = dict[fx.Node, fx.Node]
 
 @final
 class _LayerTracer(fx.Tracer):  # type: ignore[misc]
-    """Keeps layers of torch.nn whole, and dropping of whole branches."""
+    """Keeps layers of torch.nn whole, and others whose forward has branches."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one call of the graph."""
-        return super().is_leaf_module(m, module_qualified_name) or type(m).__name__ == (
-            "StochasticDepth"
-        )
+        whole = isinstance(m, ReducedAttention) or type(m).__name__ == "StochasticDepth"
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:

@@ -93,7 +93,7 @@ def save_checkpoint(
     """
     weights = model.state_dict()
     if progress.best.number == len(progress.history):
-        write_atomic(folder / BEST, _packed(weights, to_dict(progress.best)))
+        write_atomic(folder / BEST, pack_safetensors(weights, to_dict(progress.best)))
     tensors = {f"model.{name}": value for name, value in weights.items()}
     numbers: dict[str, Any] = {}
     for index, values in optimizer.state_dict()["state"].items():
@@ -106,7 +106,7 @@ def save_checkpoint(
     if torch.cuda.is_initialized():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     header = {"format": FORMAT, "progress": to_dict(progress), "optimizer": numbers}
-    write_atomic(folder / LAST, _packed(tensors, header))
+    write_atomic(folder / LAST, pack_safetensors(tensors, header))
     lines = [json.dumps(to_dict(epoch)) + "\n" for epoch in progress.history]
     write_atomic(folder / SCALARS, "".join(lines))
 
@@ -181,7 +181,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(msg) from error
 
 
-def _packed(tensors: Mapping[str, Tensor], header: Any) -> bytes:
+def pack_safetensors(tensors: Mapping[str, Tensor], header: Any) -> bytes:
+    """The bytes of a safetensors file, with what `read_safetensors` gives back as its header.
+
+    Args:
+        tensors: By name.
+        header: JSON.
+    """
     # Copies, because parameters that are shared would be refused.
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     packed: bytes = save(copies, {_KEY: json.dumps(header)})

@@ -170,7 +170,7 @@ def _epoch(
             group["lr"] = rate
         optimizer.zero_grad()
         with _precision(settings, place):
-            loss = task.loss(model, x.to(place), y.to(place))
+            loss = task.loss(model, x.to(place), y.to(place)).mean()
         value = loss.item()
         if not math.isfinite(value):
             what = f"the loss is {value} in epoch {number + 1}, step {step + 1} of {steps}"

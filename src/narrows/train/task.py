@@ -133,11 +133,14 @@ class TrainingTask:
     Args:
         task: Data, preprocessing, labels and metric.
         model: The network; training copies it and leaves it as it is.
-        loss: Of a model, inputs and labels: a scalar tensor. It calls the model itself, so that a
-            teacher, a mask or a sum over time are a matter of the loss.
+        loss: Of a model, inputs and labels: one value for each sample, whose mean is trained on, or
+            that mean (methods that need each sample's then refuse it). It calls the model itself,
+            so that a teacher, a mask or a sum over time are a matter of the loss.
         fit: Batches that are trained on.
         choose: Batches the best epoch is chosen on.
         example: One batch of inputs, for tracing and export.
+        teacher: A network to learn from, for methods that take one; a chain of methods takes the
+            network it begins with.
     """
 
     task: Task
@@ -146,11 +149,14 @@ class TrainingTask:
     fit: Loader
     choose: Loader
     example: Tensor
+    teacher: nn.Module | None = None
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of a classifier's outputs, with smoothed labels if asked."""
-    return functional.cross_entropy(model(x).float(), y, label_smoothing=smoothing)
+    """Cross-entropy of a classifier's output for each sample, with smoothed labels if asked."""
+    return functional.cross_entropy(
+        model(x).float(), y, label_smoothing=smoothing, reduction="none"
+    )
 
 
 def crop_and_flip(
@@ -223,8 +229,8 @@ def training_task(
 
 
 def squared_error(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error of a model's outputs."""
-    return functional.mse_loss(model(x).float(), y)
+    """Squared error of a model's outputs for each sample, over all of them."""
+    return functional.mse_loss(model(x).float(), y, reduction="none").reshape(len(y), -1).mean(1)
 
 
 def _tensors(task: Task, name: str) -> Batch:
@@ -234,7 +240,7 @@ def _tensors(task: Task, name: str) -> Batch:
     ready = isinstance(sources, np.ndarray) and (
         made.size is None or sources.shape[1:] == (*made.size, made.channels)
     )
-    if ready and (made.size is None or (made.colour == "rgb" and made.resize is None)):
+    if ready and (made.size is None or (made.colour != "bgr" and made.resize is None)):
         found = np.ascontiguousarray(sources)
     else:
         rows = [task.pixels(e) if task.kind == "image" else np.asarray(e.source) for e in split]

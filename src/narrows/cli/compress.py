@@ -1,0 +1,207 @@
+"""narrows compress: make a network smaller by one or more methods, and say what that changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from narrows.compress import LayerTable
+    from narrows.measure.judging import Judged
+    from narrows.task import Task
+    from narrows.train import TrainingTask
+
+
+def compress(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="zoo:NAME, timm:NAME, torchvision:NAME, a file of `narrows compress`, or "
+            "module:factory that gives an nn.Module or a TrainingTask."
+        ),
+    ],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME:KEY=VALUE,... (deepiot, units, magnitude, surgery, sparsesep, "
+            "distillation); several follow each other."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task file or module:factory; not with a TrainingTask."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch.")] = 64,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Train on pictures shifted and mirrored at random.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of order and augmentation.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of training and timing.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Make a network smaller, and measure it beside the original.
+
+    Trains on the task's fit set, chooses on its choose set, and reads its report set once, at the
+    end. The folder gets original.onnx, model.onnx, model.safetensors (structure and weights), the
+    checkpoints of every training (an interrupted command goes on where it stopped) and record.json.
+    """
+    import torch
+    from rich.console import Console
+
+    from narrows.cli.compress_text import print_record
+    from narrows.cli.progress import progress_bar
+    from narrows.compress import Chain, layer_table
+    from narrows.compress.catalog import method_of
+    from narrows.files import folders, write_atomic
+    from narrows.store import save_network
+
+    methods = tuple(method_of(each) for each in method)
+    torch.set_num_threads(threads)
+    asked = _asked(model, task, batch_size, seed, flip=flip)
+    with progress_bar() as note, folders(out):
+        made = Chain(methods=methods).apply(
+            asked, folder=out / "work", progress=lambda line: note(line, 0, 0)
+        )
+        save_network(made, out / "model.safetensors")
+        record = {
+            "model": model,
+            "task": asked.task.name,
+            "methods": method,
+            **_measured(asked, made, out, threads, note),
+            **_table(layer_table(made, asked.model)),
+        }
+        write_atomic(out / "record.json", json.dumps(record, indent=1) + "\n")
+    if as_json:
+        typer.echo(json.dumps(record))
+    else:
+        print_record(Console(), record, out)
+
+
+def _asked(model: str, task: str | None, batch_size: int, seed: int, *, flip: bool) -> TrainingTask:
+    """The network with the task it is asked."""
+    from narrows.errors import TaskError
+    from narrows.task import load_task
+    from narrows.train import TrainingTask, crop_and_flip, training_task
+    from narrows.zoo.sources import preset
+
+    network = _network(model)
+    if isinstance(network, TrainingTask):
+        if task is not None:
+            msg = f"{model!r} gives a TrainingTask, which has its task: leave --task out"
+            raise TaskError(msg)
+        return network
+    if task is None:
+        msg = f"{model!r} is a network alone: give --task"
+        raise TaskError(msg)
+    known = None if model.endswith(".safetensors") else preset(model)
+    return training_task(
+        load_task(task, preprocess=known),
+        network,
+        batch_size=batch_size,
+        augment=crop_and_flip if flip else None,
+        seed=seed,
+    )
+
+
+def _network(model: str) -> nn.Module | TrainingTask:
+    from torch import nn
+
+    from narrows.errors import ModelError
+    from narrows.references import call_reference
+    from narrows.store import load_network
+    from narrows.train import TrainingTask
+    from narrows.zoo.sources import network, parse
+
+    if model.endswith(".safetensors"):
+        return load_network(model)
+    if parse(model).library != "factory":
+        return network(model)[0]
+    found = call_reference(model)
+    if not isinstance(found, nn.Module | TrainingTask):
+        msg = f"{model!r} gives a {type(found).__name__}: expected an nn.Module or a TrainingTask"
+        raise ModelError(msg)
+    return found
+
+
+def _measured(asked: TrainingTask, made: nn.Module, out: Path, threads: int, note: Any) -> Any:
+    """Parameters, multiply-accumulates, file sizes, latencies and quality of both."""
+    from narrows.files import write_atomic
+    from narrows.graph import load
+    from narrows.graph.cost import total_macs
+    from narrows.measure.judging import judge
+    from narrows.measure.latency import Schedule, compare
+    from narrows.measure.workers import open_contender
+    from narrows.zoo.export import export
+
+    paths = {"original": out / "original.onnx", "compressed": out / "model.onnx"}
+    for (name, path), network in zip(paths.items(), (asked.model, made), strict=True):
+        note(f"export {name}", 0, 0)
+        proto = export(network, tuple(asked.example.shape[1:]), name=name)
+        write_atomic(path, proto.SerializeToString())
+    models = {name: load(path) for name, path in paths.items()}
+    judged = {
+        name: judge(one, asked.task, "report", progress=lambda done, of: note("judge", done, of))
+        for name, one in models.items()
+    }
+    note("latency", 0, 0)
+    contenders = {n: open_contender(path, threads=threads, name=n) for n, path in paths.items()}
+    try:
+        taken = compare(contenders, schedule=Schedule(threads=threads, session_s=6, limit_s=30))
+    finally:
+        for contender in contenders.values():
+            contender.close()
+    ratio = taken.ratio("original", "compressed")
+    return {
+        "macs": {name: total_macs(one) for name, one in models.items()},
+        "size_bytes": {name: path.stat().st_size for name, path in paths.items()},
+        "latency_s": {n: _with_interval(m) for n, m in taken.measurements.items()},
+        "speed_up": _with_interval(ratio),
+        "verdict": taken.verdict("compressed", "original"),
+        "quality": _quality(judged, asked.task),
+    }
+
+
+def _with_interval(measured: Any) -> dict[str, Any]:
+    low, high = measured.interval
+    return {"value": measured.estimate, "low": low, "high": high, "reached": measured.reached}
+
+
+def _quality(judged: dict[str, Judged], task: Task) -> dict[str, Any]:
+    from narrows.measure.quality import paired_drop
+
+    before, after = judged["original"], judged["compressed"]
+    found: dict[str, Any] = {
+        "set": before.split,
+        "n": before.quality.n,
+        "metric": before.metric,
+        "original": before.quality.metric,
+        "compressed": after.quality.metric,
+    }
+    if before.classes is not None:
+        drop, low, high = paired_drop(before.quality, after.quality)
+        found["drop"] = {"value": drop, "low": low, "high": high}
+    return found
+
+
+def _table(table: LayerTable) -> dict[str, Any]:
+    return {
+        "parameters": {
+            "original": sum(row.parameters for row in table.rows),
+            "left": sum(row.left for row in table.rows),
+        },
+        "layers": [
+            {
+                "name": row.name,
+                "units": row.units,
+                "parameters": row.parameters,
+                "left": row.left,
+            }
+            for row in table.rows
+        ],
+    }

@@ -1,0 +1,70 @@
+"""What `narrows compress` prints: before and after, and layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from narrows.cli.columns import print_columns
+from narrows.cli.inspect_files import plain
+from narrows.units import bytes_text, macs_text, seconds_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row: TypeAlias = tuple[str, str, str, str]
+
+
+def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
+    """Print a record, as the command writes it.
+
+    Args:
+        console: Where.
+        record: What record.json holds.
+        out: The folder, to say where the files are.
+    """
+    before, left = record["parameters"]["original"], record["parameters"]["left"]
+    macs, sizes = record["macs"], record["size_bytes"]
+    rows = [
+        ("", "original", "compressed", ""),
+        ("parameters", f"{before:,}", f"{left:,}", f"{left / before:.2%} left"),
+        _shares("MACs", macs["original"], macs["compressed"], macs_text),
+        _shares("ONNX file", sizes["original"], sizes["compressed"], bytes_text),
+        _latency(record),
+        _quality(record["quality"]),
+    ]
+    print_columns(console, rows)
+    table = [("layer", "units", "parameters", "left")]
+    for row in record["layers"]:
+        share = f"{row['left'] / row['parameters']:.2%}"
+        table.append((row["name"], f"{row['units']:,}", f"{row['parameters']:,}", share))
+    print_columns(console, table)
+    console.print()
+    if left < before and record["verdict"] != "faster":
+        console.print("fewer parameters, and not faster: zeros inside a layer save no time")
+    files = "model.onnx, model.safetensors, original.onnx, record.json"
+    console.print(plain(f"{out}: {files}"))
+
+
+def _shares(name: str, before: float, after: float, text: Callable[[float], str]) -> Row:
+    return (name, text(before), text(after), f"{after / max(before, 1):.2%} left")
+
+
+def _latency(record: dict[str, Any]) -> Row:
+    taken, ratio = record["latency_s"], record["speed_up"]
+    shown = [
+        f"{seconds_text(one['value'])} ({seconds_text(one['low'])} to {seconds_text(one['high'])})"
+        for one in (taken["original"], taken["compressed"])
+    ]
+    ratio_text = f"{ratio['value']:.2f} × ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    return ("latency", shown[0], shown[1], f"{ratio_text}, {record['verdict']}")
+
+
+def _quality(quality: dict[str, Any]) -> Row:
+    shown = [f"{quality[name]:.4f}" for name in ("original", "compressed")]
+    last = f"{quality['n']} {quality['set']} examples"
+    if "drop" in quality:
+        value, low, high = (100 * quality["drop"][key] for key in ("value", "low", "high"))
+        last = f"drop {value:+.2f} points ({low:+.2f} to {high:+.2f}), {last}"
+    return (quality["metric"], shown[0], shown[1], last)

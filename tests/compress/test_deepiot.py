@@ -1,0 +1,150 @@
+"""The search of compressor and critic, its threshold, its result and its resumption."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from narrows.compress import Chain, DeepIoT, layer_table
+from narrows.compress.methods.deepiot import Critic
+from narrows.compress.units import find
+from narrows.errors import ConfigError, ModelError, TaskError
+from narrows.task import array_task
+from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
+
+SEARCH = TrainSettings(epochs=6, learning_rate=0.02, schedule="constant", warmup=0.0)
+TUNE = TrainSettings(epochs=3, learning_rate=0.02)
+METHOD = DeepIoT(share=0.4, search=SEARCH, finetune=TUNE, learning_rate=0.01, width=8)
+
+
+def score(task: TrainingTask, model: nn.Module) -> float:
+    return float(task.task.metric(*outputs(model, task.choose)))
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_it_finds_a_smaller_network_that_does_as_well(clouds: TrainingTask) -> None:
+    before = copy.deepcopy(clouds.model)
+    told: list[str] = []
+    found = METHOD.apply(clouds, progress=told.append)
+    assert same(before, clouds.model)
+    assert layer_table(found, clouds.model).share_left <= 0.4
+    assert score(clouds, found) >= score(clouds, clouds.model) - 0.05
+    assert any("of the parameters left" in line for line in told)
+
+
+def test_the_threshold_rises_in_steps_and_the_units_are_fixed_at_the_target(
+    clouds: TrainingTask,
+) -> None:
+    method = replace(METHOD, threshold_every=5, threshold_step=0.1)
+    critic = Critic(method, clouds, find(clouds.model, clouds.example))
+    batches = (batch for epoch in range(3) for batch in clouds.fit.batches(epoch))
+    torch.manual_seed(0)
+    for step in range(1, 60):
+        critic.learned(clouds.loss, *next(batches))
+        if bool(critic.settled):
+            break
+        assert float(critic.threshold) == pytest.approx(0.1 * (step // 5))
+    assert bool(critic.settled)
+    fixed = critic.kept()
+    assert critic.costs.left(fixed) <= 0.4
+    critic.learned(clouds.loss, *next(batches))
+    assert all(torch.equal(fixed[name], row) for name, row in critic.kept().items())
+
+
+def test_samples_have_masks_of_their_own_and_the_answer_is_scaled_without_training(
+    clouds: TrainingTask,
+) -> None:
+    critic = Critic(METHOD, clouds, find(clouds.model, clouds.example))
+    x, y = next(clouds.fit.batches(0))
+    torch.manual_seed(0)
+    critic.train().learned(clouds.loss, x[:1].repeat(10, 1), y[:1].repeat(10))
+    assert len(critic(x[:1].repeat(10, 1)).unique(dim=0)) > 1
+    critic.eval()
+    with torch.no_grad():
+        p = critic.compressor(critic._matrices())["0"]
+        hidden = clouds.model[1](clouds.model[0](x))
+        expected = clouds.model[3](hidden * p)
+        assert torch.allclose(critic(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("line", ["search: epoch 2", "search: epoch 6", "fine-tuning: epoch 1"])
+def test_a_search_stopped_anywhere_ends_with_the_same_bits(
+    clouds: TrainingTask, tmp_path: Path, line: str
+) -> None:
+    def stop(told: str) -> None:
+        if line in told:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        METHOD.apply(clouds, folder=tmp_path, progress=stop)
+    torch.rand(7)
+    assert same(METHOD.apply(clouds, folder=tmp_path), METHOD.apply(clouds))
+    with pytest.raises(TaskError, match="another folder"):
+        replace(METHOD, share=0.3).apply(clouds, folder=tmp_path)
+
+
+def test_a_target_that_is_not_met_is_told_and_the_best_is_given(clouds: TrainingTask) -> None:
+    told: list[str] = []
+    method = replace(METHOD, share=0.01, search=replace(SEARCH, epochs=1))
+    found = method.apply(clouds, progress=told.append)
+    assert layer_table(found, clouds.model).share_left > 0.01
+    assert any("misses the 1.00% asked for" in line for line in told)
+
+
+class Sequence(nn.Module):  # type: ignore[misc]
+    """Convolution, then a recurrent layer over what it makes: DeepSense's pattern, in small."""
+
+    def __init__(self, kind: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 6, 3, padding=1)
+        self.rnn = kind(6, 8, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x.reshape(-1, 2, 8)).relu().permute(0, 2, 1)
+        return self.out(self.rnn(y)[0].mean(1))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_recurrent_networks_lose_hidden_units(kind: Callable[..., nn.Module]) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    x = (random.normal(size=(120, 16)) + np.where(y[:, None] == 1, 1, -1)).astype(np.float32)
+    torch.manual_seed(0)
+    task = training_task(array_task("signs", x, y), Sequence(kind), batch_size=20)
+    adam = TrainSettings(epochs=25, optimizer="adamw", learning_rate=0.01)
+    task = replace(task, model=train(task, adam, device="cpu").model)
+    search = replace(SEARCH, epochs=8)
+    method = replace(METHOD, share=0.6, search=search, finetune=adam, threshold_step=0.1)
+    found = method.apply(task)
+    left = layer_table(found, task.model)
+    assert left.share_left <= 0.6
+    assert score(task, found) > 0.9
+
+
+def test_settings_that_mean_nothing_are_refused(clouds: TrainingTask) -> None:
+    for change in ({"share": 0.0}, {"share": 1.0}, {"cost": "bytes"}, {"factor": 2.0}):
+        with pytest.raises(ConfigError):
+            replace(METHOD, **change)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="skip"):
+        replace(METHOD, skip=("nowhere",)).apply(clouds)
+    with pytest.raises(ConfigError, match="each sample"):
+        METHOD.apply(replace(clouds, loss=lambda m, x, y: clouds.loss(m, x, y).mean()))
+    with pytest.raises(ModelError, match="no unit"):
+        METHOD.apply(replace(clouds, model=nn.Linear(12, 3)))
+
+
+def test_it_goes_into_a_chain(clouds: TrainingTask) -> None:
+    found = Chain(methods=(METHOD, replace(METHOD, share=0.8))).apply(clouds)
+    assert layer_table(found, clouds.model).share_left <= 0.4

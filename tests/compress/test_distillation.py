@@ -1,0 +1,89 @@
+"""A student learns from its teacher, in all or up to a cut."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from narrows.compress import Chain, Distillation, UnitPruning
+from narrows.compress.methods.distillation import _freeze_after_
+from narrows.errors import ConfigError, ModelError
+from narrows.train import TrainingTask, TrainSettings, outputs
+
+TRAINING = TrainSettings(epochs=3, learning_rate=0.05)
+
+
+def small() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Identity(), nn.Linear(6, 3))
+
+
+def test_the_loss_is_the_papers(clouds: TrainingTask) -> None:
+    method = Distillation(training=TRAINING, temperature=3.0, weight=0.7)
+    student, teacher = small().eval(), clouds.model
+    x, y = next(clouds.fit.batches(0))
+    found = method._loss(clouds.loss, teacher, (), student, x, y)
+    t, s = (functional.softmax(net(x) / 3, -1) for net in (teacher, student))
+    kl = (t * (t.log() - s.log())).sum(-1).mean()
+    expected = 0.3 * functional.cross_entropy(student(x), y) + 0.7 * 9 * kl
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_student_comes_nearer_to_its_teacher_than_labels_alone_bring_it(
+    clouds: TrainingTask,
+) -> None:
+    """Labels drawn at random teach nothing, the teacher does."""
+    task = replace(clouds, model=small(), teacher=clouds.model)
+    taught = Distillation(training=TRAINING, weight=1.0).apply(task)
+    wanted, _ = outputs(clouds.model, clouds.choose)
+    found, _ = outputs(taught, clouds.choose)
+    assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.9
+
+
+def test_a_chain_teaches_what_it_has_pruned(clouds: TrainingTask) -> None:
+    told: list[str] = []
+    pruning = UnitPruning(shares=(0.4,), retrain=TRAINING)
+    chain = Chain(methods=(pruning, Distillation(training=TRAINING)))
+    found = chain.apply(clouds, progress=told.append)
+    assert found[0].out_features < clouds.model[0].out_features
+    assert sum("distillation" in line for line in told) == 3
+
+
+def test_up_to_a_cut_the_tail_stays_the_teachers(clouds: TrainingTask) -> None:
+    student = copy.deepcopy(clouds.model)
+    with torch.no_grad():
+        student[0].weight.normal_()
+    task = replace(clouds, model=student, teacher=clouds.model)
+    found = Distillation(training=TRAINING, cut="1").apply(task)
+    assert torch.equal(found[3].weight, clouds.model[3].weight)
+    x, _ = next(clouds.choose.batches(0))
+    before, after = (
+        float((net[:2](x) - clouds.model[:2](x)).square().mean()) for net in (student, found)
+    )
+    assert after < before / 2
+    assert all(parameter.requires_grad for parameter in found.parameters())
+
+
+def test_normalisation_of_the_tail_is_frozen_too() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+    )
+    assert _freeze_after_(model, "1", torch.zeros(2, 4)) == ("2", "3", "4")
+    assert [p.requires_grad for p in model.parameters()] == [True] * 4 + [False] * 6
+
+
+def test_what_cannot_be_taught_is_refused(clouds: TrainingTask) -> None:
+    with pytest.raises(ConfigError, match="no teacher"):
+        Distillation(training=TRAINING).apply(clouds)
+    task = replace(clouds, model=small(), teacher=clouds.model)
+    for cut, words in (("nowhere", "no layer"), ("1", "one shape"), ("3", "leave cut out")):
+        with pytest.raises(ModelError, match=words):
+            Distillation(training=TRAINING, cut=cut).apply(task)
+    for change in ({"temperature": 0.0}, {"weight": 1.5}, {"feature_weight": -1.0}):
+        with pytest.raises(ConfigError):
+            replace(Distillation(training=TRAINING), **change)  # type: ignore[arg-type]
