@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -14,12 +12,8 @@ from narrows.train import TrainingTask, TrainSettings, train, training_task
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before, state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.set_rng_state(state)
+def repeatable(one_thread: None) -> None:
+    """Every test of this folder is on one thread."""
 
 
 @pytest.fixture(scope="session")
