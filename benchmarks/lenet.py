@@ -39,10 +39,10 @@ from narrows.zoo.export import export
 from narrows.zoo.lenet import lenet5, lenet_300_100
 from narrows.zoo.mnist import mnist
 
-DENSE: Final = TrainSettings(epochs=20, learning_rate=0.05, weight_decay=5e-4)
-TUNE: Final = TrainSettings(epochs=15, learning_rate=0.02, weight_decay=5e-4)
+DENSE: Final = TrainSettings(epochs=20, learning_rate=0.01, weight_decay=5e-4)
+TUNE: Final = TrainSettings(epochs=15, learning_rate=0.01, weight_decay=5e-4)
 SEARCH: Final = TrainSettings(
-    epochs=16, learning_rate=0.01, schedule="constant", warmup=0.0, weight_decay=5e-4
+    epochs=16, learning_rate=0.005, schedule="constant", warmup=0.0, weight_decay=5e-4
 )
 NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
     "LeNet-5": lenet5,
