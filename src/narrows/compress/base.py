@@ -86,11 +86,12 @@ class Chain(Method):
         return model
 
 
-def claim_folder(folder: Path, method: Method, model: nn.Module) -> None:
+def claim_folder(folder: Path | None, method: Method, model: nn.Module) -> None:
     """Make a folder this method's, or see that it was: same settings, same weights to start from.
 
     Args:
-        folder: For the checkpoints of one method; it is made where it is not there.
+        folder: For the checkpoints of one method; it is made where it is not there. Without one
+            there is nothing to claim.
         method: With its settings.
         model: The network it starts from.
 
@@ -98,6 +99,8 @@ def claim_folder(folder: Path, method: Method, model: nn.Module) -> None:
         TaskError: The folder is of another method, other settings or another network.
         StorageError: It cannot be written.
     """
+    if folder is None:
+        return
     asked = {"method": to_dict(method), "weights": _digest(model)}
     path = make_folder(folder) / METHOD
     if not path.exists():

@@ -99,8 +99,7 @@ class DeepIoT(Method):
         self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
     ) -> nn.Module:
         """The smaller network."""
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         found = find(task.model, task.example)
         if not found.units.groups:
             reasons = "; ".join(f"{name}: {why}" for name, why in found.units.refused.items())

@@ -80,8 +80,7 @@ class Distillation(Method):
         if task.teacher is None:
             msg = "there is no teacher: set the task's, or put the method into a chain"
             raise ConfigError(msg)
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         student, teacher = copy.deepcopy(task.model), copy.deepcopy(task.teacher).eval()
         tail = () if self.cut is None else _freeze_after_(student, self.cut, task.example)
         taught = train(

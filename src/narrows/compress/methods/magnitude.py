@@ -92,8 +92,7 @@ class MagnitudePruning(Method):
         model = copy.deepcopy(task.model)
         layers = weight_layers(model, self.skip)
         refuse_unknown(tuple(self.layers), [layer.name for layer in layers])
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         for layer in layers:
             owner = model.get_submodule(layer.module)
             put_map_(owner, layer.weight, Mask(layer.value(model) != 0))

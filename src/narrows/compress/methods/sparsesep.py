@@ -72,8 +72,7 @@ class SparseSep(Method):
         self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
     ) -> nn.Module:
         """The network with layers replaced; zeros of sparse codes are zeros of its weights."""
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         model = copy.deepcopy(task.model).cpu().eval()
         layers = [
             name

@@ -127,8 +127,7 @@ class DynamicNetworkSurgery(Method):
         layers = weight_layers(model, self.skip)
         refuse_unknown(tuple(self.layers), [layer.name for layer in layers])
         training = self._training([layer.name for layer in layers], len(task.fit))
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         for layer in layers:
             put_surgery_(model, layer, self.layers.get(layer.name, self.settings))
         trained = train(

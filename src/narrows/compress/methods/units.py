@@ -75,8 +75,7 @@ class UnitPruning(Method):
         self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
     ) -> nn.Module:
         """The smaller network."""
-        if folder is not None:
-            claim_folder(folder, self, task.model)
+        claim_folder(folder, self, task.model)
         model = task.model
         whole = _whole(model, task.example, self.cost)
         for number, share in enumerate(self.shares, start=1):
