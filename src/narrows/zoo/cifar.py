@@ -14,7 +14,6 @@ Reference:
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +28,7 @@ from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import Split, divide, divided_text
 from narrows.task import Task
+from narrows.zoo.data_folder import data_folder
 
 CLASSES: Final = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -43,7 +43,6 @@ PREPROCESS: Final = Preprocess(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.247, 0.243, 0.262),
 )
-VARIABLE: Final = "NARROWS_DATA"
 _ZIPS: Final = ("train.zip", "test.zip")
 _BATCHES: Final = "cifar-10-batches-py"
 _Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -91,12 +90,7 @@ def task() -> Task:
     Raises:
         InputError: The variable is not set, or there is no CIFAR-10.
     """
-    stated = os.environ.get(VARIABLE)
-    if not stated:
-        msg = f"where CIFAR-10 is is not known: set {VARIABLE} to its folder"
-        raise InputError(msg)
-    inner = Path(stated) / "cifar10_jpeg"
-    return _kept(inner if inner.is_dir() else Path(stated))
+    return _kept(data_folder("cifar10_jpeg", "CIFAR-10"))
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import struct
 import zlib
 from functools import lru_cache
@@ -29,7 +28,7 @@ from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import Split, divide, divided_text
 from narrows.task import Task
-from narrows.zoo.cifar import VARIABLE
+from narrows.zoo.data_folder import data_folder
 
 SHARES: Final = (("fit", 11 / 12), ("choose", 1 / 12))
 LABELS: Final = MappingProxyType(
@@ -88,12 +87,7 @@ def task() -> Task:
     Raises:
         InputError: The variable is not set, or there is no MNIST.
     """
-    stated = os.environ.get(VARIABLE)
-    if not stated:
-        msg = f"where MNIST is is not known: set {VARIABLE} to its folder"
-        raise InputError(msg)
-    inner = Path(stated) / "mnist"
-    return _kept(inner if inner.is_dir() else Path(stated))
+    return _kept(data_folder("mnist", "MNIST"))
 
 
 @lru_cache(maxsize=1)
