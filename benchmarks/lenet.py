@@ -21,6 +21,7 @@ from typing import Any, Final, final
 import torch
 from torch import nn
 
+import shrinking
 from narrows.compress import (
     DeepIoT,
     DynamicNetworkSurgery,
@@ -28,14 +29,10 @@ from narrows.compress import (
     Method,
     SparseSep,
     SurgerySettings,
-    layer_table,
 )
 from narrows.files import write_atomic
-from narrows.measure.latency import Schedule, compare
-from narrows.measure.workers import open_contender
 from narrows.task import Task
-from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
-from narrows.zoo.export import export
+from narrows.train import TrainSettings, training_task
 from narrows.zoo.lenet import lenet5, lenet_300_100
 from narrows.zoo.mnist import mnist
 
@@ -116,87 +113,32 @@ def main() -> None:
     for seed in range(options.seeds):
         for name in options.rows:
             rows.append(_row(name, ROWS[name], task, seed, options.folder))
-            print(_text(rows[-1]), flush=True)
+            print(
+                f"{name} seed {seed} (paper {ROWS[name].paper} %): {shrinking.text(rows[-1])}",
+                flush=True,
+            )
     _summary(rows)
     if options.out:
         write_atomic(options.out, json.dumps(rows, indent=1) + "\n")
 
 
 def _row(name: str, row: Row, task: Task, seed: int, folder: Path) -> dict[str, Any]:
-    dense = _dense(row.network, task, seed, folder)
+    torch.manual_seed(seed)
+    asked = training_task(task, NETWORKS[row.network](), batch_size=64, seed=seed)
+    place = folder / f"dense-{row.network}-{seed}"
+    before = shrinking.dense(asked, replace(DENSE, seed=seed), place)
     place = folder / f"{name}-{seed}"
     found = row.method.apply(
-        dense, folder=place, progress=lambda line: print(f"{name} {seed}: {line}", flush=True)
+        before, folder=place, progress=lambda line: print(f"{name} {seed}: {line}", flush=True)
     )
-    table = layer_table(found, dense.model)
-    files = {"dense": dense.model, "compressed": found}
-    sizes, times = _exported(files, task, place) if not _sparse(row.method) else ({}, {})
-    return {
-        "row": name,
-        "network": row.network,
-        "seed": seed,
-        "paper_percent": row.paper,
-        "weights_left_percent": 100 * table.weight_share_left,
-        "parameters_left_percent": 100 * table.share_left,
-        "layers": {r.name: (r.units, r.weights, r.weights_left) for r in table.rows},
-        "error_dense_percent": _error(dense, dense.model),
-        "error_percent": _error(dense, found),
-        **sizes,
-        **times,
-    }
+    made = {"row": name, "network": row.network, "seed": seed, "paper_percent": row.paper}
+    made |= shrinking.both(before, found)
+    return made if _sparse(row.method) else made | shrinking.timed(before, found, place)
 
 
 def _sparse(method: Method) -> bool:
     """Whether the result is as large as before, with zeros in it."""
     return isinstance(method, MagnitudePruning | DynamicNetworkSurgery)
-
-
-def _dense(network: str, task: Task, seed: int, folder: Path) -> TrainingTask:
-    """The reference, trained by the same loop, with its batches."""
-    torch.manual_seed(seed)
-    made = training_task(task, NETWORKS[network](), batch_size=64, seed=seed)
-    trained = train(
-        made,
-        replace(DENSE, seed=seed),
-        folder=folder / f"dense-{network}-{seed}",
-        progress=lambda e: print(f"{network} {seed}: epoch {e.number}, {e.score:.2%}", flush=True),
-    )
-    return replace(made, model=trained.model)
-
-
-def _error(dense: TrainingTask, model: nn.Module) -> float:
-    """In per cent of the test pictures."""
-    report = training_task(replace(dense.task, choose=dense.task.report), model)
-    return 100 * (1 - float(dense.task.metric(*outputs(model, report.choose))))
-
-
-def _exported(
-    models: dict[str, nn.Module], task: Task, folder: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bytes of both ONNX files, and how much faster the second is."""
-    paths = {name: folder / f"{name}.onnx" for name in models}
-    for name, model in models.items():
-        write_atomic(paths[name], export(model, task.input_shape, name=name).SerializeToString())
-    contenders = {name: open_contender(path, name=name) for name, path in paths.items()}
-    try:
-        taken = compare(contenders, schedule=Schedule(session_s=8, limit_s=30))
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    ratio = taken.ratio("dense", "compressed")
-    sizes = {f"{name}_bytes": path.stat().st_size for name, path in paths.items()}
-    times = {f"{name}_latency_s": taken.measurements[name].estimate for name in models}
-    return sizes, times | {"faster": ratio.estimate, "faster_interval": ratio.interval}
-
-
-def _text(row: dict[str, Any]) -> str:
-    faster = f", {row['faster']:.2f} × faster" if "faster" in row else ""
-    size = f", file {row['compressed_bytes'] / row['dense_bytes']:.2%}" if faster else ""
-    return (
-        f"{row['row']:14} seed {row['seed']}: {row['weights_left_percent']:6.2f} % of the weights "
-        f"(paper {row['paper_percent']} %), error {row['error_dense_percent']:.2f} → "
-        f"{row['error_percent']:.2f} %{faster}{size}"
-    )
 
 
 def _summary(rows: list[dict[str, Any]]) -> None:
