@@ -90,7 +90,7 @@ def _pair(before: TrainingTask, found: nn.Module) -> dict[str, nn.Module]:
 def _judged(asked: TrainingTask, model: nn.Module) -> QualityRecord:
 
     task = asked.task
-    report = training_task(replace(task, choose=task.report), model)
+    report = training_task(replace(task, choose=task.report, report=task.choose), model)
     answers, labels = outputs(model, report.choose)
     quality = Quality(classes=answers.shape[1])
     quality.add(answers, labels)

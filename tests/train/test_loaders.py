@@ -101,6 +101,15 @@ def test_arrays_are_scaled_along_their_channels() -> None:
     assert np.abs(found.numpy() - task.inputs(task.choose, 0, 10)[0]).max() < 1e-6
 
 
+def test_arrays_that_cannot_be_written_are_taken() -> None:
+    """As of a file mapped into memory; torch warns of them."""
+    x, y = np.zeros((20, 3), np.float32), np.arange(20)
+    x.setflags(write=False)
+    y.setflags(write=False)
+    task = array_task("frozen", x, y)
+    assert len(training_task(task, torch.nn.Linear(3, 20)).fit) > 0
+
+
 def test_samples_of_several_shapes_are_refused() -> None:
     ragged = [np.zeros((1, n), np.float32) + n for n in range(1, 13)]
     split = [Split(sources=ragged[n::3], labels=np.arange(4)) for n in range(3)]

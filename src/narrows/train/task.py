@@ -241,7 +241,7 @@ def _tensors(task: Task, name: str) -> Batch:
         made.size is None or sources.shape[1:] == (*made.size, made.channels)
     )
     if ready and (made.size is None or (made.colour != "bgr" and made.resize is None)):
-        found = np.ascontiguousarray(sources)
+        found = np.require(sources, requirements=("C", "W"))
     else:
         rows = [task.pixels(e) if task.kind == "image" else np.asarray(e.source) for e in split]
         if len({row.shape for row in rows}) > 1:
@@ -249,4 +249,4 @@ def _tensors(task: Task, name: str) -> Batch:
             msg = f"set {name!r} of task {task.name!r} has samples of several shapes ({shapes}): "
             raise TaskError(msg + "cut or pad them to one")
         found = np.stack(rows)
-    return torch.from_numpy(found), torch.from_numpy(np.ascontiguousarray(split.labels))
+    return torch.from_numpy(found), torch.from_numpy(np.require(split.labels, requirements=("C", "W")))
