@@ -103,7 +103,7 @@ def test_arrays_are_scaled_along_their_channels() -> None:
 
 def test_arrays_that_cannot_be_written_are_taken() -> None:
     """As of a file mapped into memory; torch warns of them."""
-    x, y = np.zeros((20, 3), np.float32), np.arange(20)
+    x, y = np.arange(60, dtype=np.float32).reshape(20, 3), np.arange(20)
     x.setflags(write=False)
     y.setflags(write=False)
     task = array_task("frozen", x, y)
