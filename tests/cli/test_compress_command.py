@@ -98,6 +98,12 @@ def test_zeros_that_save_no_time_are_not_sold_as_speed(
     shown = capsys.readouterr().out
     assert "100.00% left" in shown  # of the MACs
     assert "fewer parameters, and not faster" in shown
+    assert "smaller as" in shown
+    assert "nothing was timed in that format" in " ".join(shown.split())
+    first, second = json.loads((here / "out/record.json").read_text())["layers"]
+    assert first["format"] == "csr"
+    assert first["size_bytes"] < 0.6 * first["dense_bytes"] == 0.6 * 4 * (12 * 32 + 32)
+    assert second["size_bytes"] <= second["dense_bytes"] == 4 * (32 * 3 + 3)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,9 @@ def _table(table: LayerTable) -> dict[str, Any]:
                 "units": row.units,
                 "parameters": row.parameters,
                 "left": row.left,
+                "dense_bytes": row.dense_bytes,
+                "size_bytes": row.size_bytes,
+                "format": row.format,
             }
             for row in table.rows
         ],

@@ -35,16 +35,29 @@ def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
         _quality(record["quality"]),
     ]
     print_columns(console, rows)
-    table = [("layer", "units", "parameters", "left")]
-    for row in record["layers"]:
-        share = f"{row['left'] / row['parameters']:.2%}"
-        table.append((row["name"], f"{row['units']:,}", f"{row['parameters']:,}", share))
-    print_columns(console, table)
+    print_columns(console, _layers(record["layers"]))
     console.print()
+    if any(row["format"] == "csr" for row in record["layers"]):
+        whole, least = (sum(r[k] for r in record["layers"]) for k in ("dense_bytes", "size_bytes"))
+        console.print(
+            f"weights: {bytes_text(whole)} as they are, {bytes_text(least)} with each matrix in "
+            "its smaller format, indices of 32 bits counted; nothing was timed in that format"
+        )
     if left < before and record["verdict"] != "faster":
         console.print("fewer parameters, and not faster: zeros inside a layer save no time")
     files = "model.onnx, model.safetensors, original.onnx, record.json"
     console.print(plain(f"{out}: {files}"))
+
+
+def _layers(layers: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A line for each layer; with its smaller format where one is smaller as its non-zeros."""
+    sparse = any(row["format"] == "csr" for row in layers)
+    table = [("layer", "units", "parameters", "left", *(("smaller as", "bytes") * sparse))]
+    for row in layers:
+        share = f"{row['left'] / row['parameters']:.2%}"
+        line = (row["name"], f"{row['units']:,}", f"{row['parameters']:,}", share)
+        table.append((*line, *((row["format"], f"{row['size_bytes']:,}") * sparse)))
+    return table
 
 
 def _shares(name: str, before: float, after: float, text: Callable[[float], str]) -> Row:

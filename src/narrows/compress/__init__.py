@@ -2,6 +2,8 @@
 
 from narrows.compress.base import Chain as Chain
 from narrows.compress.base import Method as Method
+from narrows.compress.break_even import BreakEven as BreakEven
+from narrows.compress.break_even import measure_break_even as measure_break_even
 from narrows.compress.layer_table import LayerRow as LayerRow
 from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
@@ -15,6 +17,9 @@ from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNet
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings
 from narrows.compress.methods.units import UnitPruning as UnitPruning
 from narrows.compress.removal import remove_units as remove_units
+from narrows.compress.sparse_formats import WeightSize as WeightSize
+from narrows.compress.sparse_formats import choose_format as choose_format
+from narrows.compress.sparse_formats import weight_size as weight_size
 from narrows.compress.units import UnitGroup as UnitGroup
 from narrows.compress.units import Units as Units
 from narrows.compress.units import find_units as find_units

@@ -7,6 +7,7 @@ from typing import Final, final
 
 from torch import Tensor, nn
 
+from narrows.compress.sparse_formats import Format, weight_size
 from narrows.compress.weight_maps import bake
 
 _UNITS: Final = (
@@ -31,6 +32,8 @@ class LayerRow:
         left: Of them, those that are there and not zero, or those of what it was replaced by.
         weights: It had in tensors of two or more axes, as the papers' tables count.
         weights_left: Of them.
+        dense_bytes: What is there, zeros too.
+        size_bytes: The same, each matrix in the smaller of its two formats, indices counted.
     """
 
     name: str
@@ -39,6 +42,13 @@ class LayerRow:
     left: int
     weights: int
     weights_left: int
+    dense_bytes: int
+    size_bytes: int
+
+    @property
+    def format(self) -> Format:
+        """Of its file: "csr" where one of its matrices is smaller so; it says nothing of time."""
+        return "csr" if self.size_bytes < self.dense_bytes else "dense"
 
 
 @final
@@ -92,6 +102,8 @@ def layer_table(model: nn.Module, original: nn.Module | None = None) -> LayerTab
                 left=sum(count for _, count in left),
                 weights=sum(value.numel() for value in values if value.ndim > 1),
                 weights_left=sum(count for wide, count in left if wide),
+                dense_bytes=sum(value.numel() * value.element_size() for value in now),
+                size_bytes=sum(_size_bytes(value) for value in now),
             )
         )
     return LayerTable(rows=tuple(rows))
@@ -107,6 +119,12 @@ def _own(model: nn.Module) -> dict[str, list[Tensor]]:
         if fresh:
             found[name] = [value.detach() for value in fresh]
     return found
+
+
+def _size_bytes(value: Tensor) -> int:
+    if value.ndim > 1:
+        return weight_size(value).size_bytes
+    return value.numel() * value.element_size()
 
 
 def _units(module: nn.Module) -> int:
