@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -25,7 +26,8 @@ def export(module: nn.Module, input_shape: tuple[int, ...], *, name: str = "") -
     """Export a module that takes one float input, with the batch left open.
 
     Batch normalisation and padding are folded into the convolutions before or after them. Tensors
-    are named after the modules that give them.
+    are named after the modules that give them. Weights with their channels last, as training
+    leaves them, are laid out anew: the exporter would write every flattening as a gather.
 
     Args:
         module: The network; it is exported as in evaluation, and left in the mode it was in.
@@ -47,6 +49,8 @@ def export(module: nn.Module, input_shape: tuple[int, ...], *, name: str = "") -
         raise MissingExtra(what, "lab") from None
 
     training = module.training
+    if not all(parameter.is_contiguous() for parameter in module.parameters()):
+        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
     sample = torch.zeros(2, *input_shape)
     batch = {0: torch.export.Dim("batch", min=1, max=65536)}
     try:

@@ -4,8 +4,10 @@ Left alone it computes float32 networks in bfloat16 where the processor can, and
 layers whose weights are stored in 8 bits to 8 bits too, both silently; the settings below keep such
 arithmetic in float32. Int8 operators stay int8.
 
-A model is compiled for the shapes it is fed. With an open batch OpenVINO 2026.4 computes some int8
-networks wrong (four of nine trained ones lost 9 to 33 points of accuracy), and most of them slower.
+A model is compiled for the shapes it is fed. With an open batch OpenVINO 2026.4 computes int8
+networks wrong whose graph computes the indices of a flattening from the input's shape, as torch's
+exporter writes it for weights with their channels last (four of nine trained networks lost 9 to 33
+points of accuracy), and most int8 networks slower.
 """
 
 from __future__ import annotations
