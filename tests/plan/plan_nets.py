@@ -50,16 +50,16 @@ g (float[N, 3, 16, 16] x) => (float[N, 4] y) {
 }"""
 
 
-def network() -> onnx.ModelProto:
-    """A residual network: random features, a last layer fitted to the classes."""
+def network(first: int = 16, second: int = 24) -> onnx.ModelProto:
+    """A residual network of so many channels: random features, a last layer fitted to classes."""
     rng = np.random.default_rng(7)
     proto = onnx.parser.parse_model(_GRAPH)
-    widths = {"1": (16, 3), "2": (24, 16), "3": (24, 24)}
+    widths = {"1": (first, 3), "2": (second, first), "3": (second, second)}
     for name, (out, into) in widths.items():
         weight = rng.normal(0, (2 / (9 * into)) ** 0.5, size=(out, into, 3, 3))
         _give(proto, f"w{name}", weight)
         _give(proto, f"b{name}", rng.normal(0, 0.1, size=out))
-    _give(proto, "w4", np.zeros((24, CLASSES)))
+    _give(proto, "w4", np.zeros((second, CLASSES)))
     _give(proto, "b4", np.zeros(CLASSES))
     pixels, labels = pictures(400, seed=99)
     (features,) = run(session(proto, outputs=["f"]), {"x": inputs_of(pixels)})

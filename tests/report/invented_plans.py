@@ -167,6 +167,7 @@ def _variant(name: str, side: int, macs: float, top: float, extra_cuts: int) -> 
     )  # fmt: skip
     return VariantRow(
         name=name,
+        original=name,
         source=f"zoo:{name}",
         input_shape=(3, side, side),
         total_macs=int(macs),

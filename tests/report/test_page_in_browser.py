@@ -13,6 +13,7 @@ from test_page import EVIL
 from narrows import units
 from narrows.plan.constraints import Constraints, Objective
 from narrows.plan.predict import Places, moved
+from narrows.plan.record import PlanRecord
 from narrows.plan.winners import BANDWIDTHS_BITS_PER_S, ROUND_TRIPS_S, winners_map
 
 Opened = Callable[..., Any]
@@ -112,7 +113,7 @@ def test_the_page_fits_and_draws_every_figure(opened: Opened, width: int, scheme
     page = opened(make_plan(demonstration=True), width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    for name in ("cuts", "rates", "depth", "terms", "routes", "ranking"):
+    for name in ("frontier", "cuts", "rates", "depth", "terms", "routes", "ranking"):
         assert page.locator(f"#{name}-chart .main-svg").count() > 0, name
     assert page.locator("#cuts-chart .point").count() == 10
     assert "demonstration, n = 250" in page.locator("#facts").inner_text()
@@ -145,6 +146,44 @@ def test_the_table_sorts_filters_and_keeps_the_choice_on_top(opened: Opened) -> 
     lines = download.value.path().read_text().splitlines()
     assert len(lines) == 1 + len(plan.frontier)
     assert lines[0].startswith("id,route,codec,cut")
+
+
+def compressed_plan() -> PlanRecord:
+    """A network and a smaller one that was made of it."""
+    plan = make_plan(names=(("lite0", 224, 385e6, 0.826), ("pruned", 224, 190e6, 0.821)), rates=4)
+    original, pruned = plan.variants
+    smaller = replace(pruned, original=original.name)
+    return replace(plan, variants=(original, smaller))
+
+
+def test_the_frontier_holds_every_variant_and_each_can_be_hidden(opened: Opened) -> None:
+    plan = compressed_plan()
+    page = opened(plan)
+    on = [c for c in plan.candidates if c.on_frontier]
+    mine = [c for c in on if c.variant == "pruned"]
+    assert 0 < len(mine) < len(on)
+    points = page.locator("#frontier-chart .point")
+    assert points.count() == len(on)
+    assert page.locator("#frontier-chart .scatterlayer .trace").count() == 3  # and the scale's
+    assert f"pruned ({len(mine)})" in page.locator("#frontier-keys").inner_text()
+    page.click("#frontier-keys button:has-text('pruned')")
+    assert points.count() == len(on) - len(mine)
+    page.click("#frontier-keys button:has-text('pruned')")
+    assert points.count() == len(on)
+    page.select_option("#frontier-axis", label="payload bytes")
+    assert "none" in page.locator("#frontier-chart .xaxislayer-above").text_content()
+    assert points.count() == len(on)
+
+
+def test_what_a_variant_loses_is_drawn_below_its_original(opened: Opened) -> None:
+    page = opened(compressed_plan())
+    level = "() => Math.max(...PLANS[0].rows.map((row) => DATA.networks[row.network].exact))"
+    assert page.evaluate(level) == 0.826
+    page.select_option("#rates-model", label="pruned")
+    assert "lite0, nothing compressed" in page.locator("#rates-chart").text_content()
+    tops = "() => document.getElementById('rates-chart').data.flatMap((trace) => trace.y)"
+    drawn = [y for y in page.evaluate(tops) if y is not None]
+    assert max(drawn) == pytest.approx(82.7, abs=0.2)
 
 
 def test_codecs_and_models_can_be_hidden_and_chosen(opened: Opened) -> None:

@@ -89,17 +89,17 @@ def write_deployment(
     from narrows.coding import ImageCodec
     from narrows.graph.load import load
     from narrows.plan.candidate import Route
-    from narrows.plan.halves import original_name
+    from narrows.plan.halves import float_name
     from narrows.runtime.assemble import write_bundle
 
     prepared, samples = folder.load_variant(row.variant)
     model = load(folder.model(row.variant))
-    original = original_name(row.variant, [variant.name for variant in folder.read().variants])
+    floating = float_name(row.variant, [variant.name for variant in folder.read().variants])
     options: dict[str, Any] = {}
     error = None
     if row.route is Route.SPLIT:
-        whole = model if original == row.variant else load(folder.model(original))
-        options["split"], error = _split(folder, row, original, _halves(whole, model), samples)
+        whole = model if floating == row.variant else load(folder.model(floating))
+        options["split"], error = _split(folder, row, floating, _halves(whole, model), samples)
     elif row.route is Route.IMAGE:
         codec = row.codec
         assert codec is not None
@@ -136,7 +136,7 @@ def _halves(original: Model, model: Model) -> Halves:
 def _split(
     folder: PlanFolder,
     row: Candidate,
-    original: str,
+    floating: str,
     halves: Halves,
     samples: NDArray[np.float32],
 ) -> tuple[SplitParts, float]:
@@ -147,7 +147,7 @@ def _split(
     assert row.rate_index is not None
     assert row.codec is not None
     coder = row.codec.name.split("-")[1]
-    fitted = folder.load_fitted(original, row.cut)
+    fitted = folder.load_fitted(floating, row.cut)
     rate = fitted.rates[row.rate_index]
     codec = fitted.codec(rate, coder)
     tail = halves.tails[row.cut]

@@ -29,12 +29,20 @@ def plan(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="file.onnx, timm:NAME, torchvision:NAME, zoo:NAME or module:factory; "
-            "several are variants to choose from."
+            help="file.onnx, file.safetensors of `narrows compress`, timm:NAME, torchvision:NAME, "
+            "zoo:NAME or module:factory; of several one is chosen, and each one's drop is its own."
         ),
     ],
     task: Annotated[str, typer.Option(help="Task file or module:factory.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the plan.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="The one MODEL made smaller, e.g. pruned=smaller/model.onnx: planned beside it, "
+            "its drop against it. May be repeated.",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="Profile of the device: a preset, a file, or here.")
     ] = "raspberry-pi-4",
@@ -113,7 +121,7 @@ def plan(
     settings = _settings(numbers, cuts, rates, codec, pictures, examples, report_examples, threads)
     with progress_bar() as watch:
         watch("opening models", 0, 0)
-        variants = _variants(models, task)
+        variants = _variants(models, task, variant or [])
         record = evaluate(
             variants,
             places,
@@ -251,13 +259,30 @@ def _settings(
     )
 
 
-def _variants(models: Sequence[str], task: str) -> list[Variant]:
+def _variants(models: Sequence[str], task: str, smaller: Sequence[str]) -> list[Variant]:
+    """The models, and what was made of the first where there is one alone."""
     from narrows.graph.load import load
     from narrows.plan.variant import Variant
-    from narrows.zoo.sources import resolve_for
+    from narrows.task import load_task
+    from narrows.zoo.sources import preset, resolve, resolve_for
 
+    if smaller and len(models) > 1:
+        message = f"--variant goes with one MODEL, given were {len(models)}: plan each on its own"
+        raise typer.BadParameter(message)
     variants = []
     for name, source in zip(variant_names(models), models, strict=True):
         found, asked = resolve_for(source, task)
         variants.append(Variant(name=name, source=source, model=load(found), task=asked))
+    for text in smaller:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source):
+            message = f"--variant {text!r}: write it as NAME=MODEL, e.g. pruned=smaller/model.onnx"
+            raise typer.BadParameter(message)
+        known, first = preset(source), variants[0]
+        # A file says nothing of its preprocessing: it is its original's.
+        asked = first.task if known is None else load_task(task, preprocess=known)
+        model = load(resolve(source, input_shape=asked.input_shape))
+        variants.append(
+            Variant(name=name, source=source, model=model, task=asked, original=first.name)
+        )
     return variants

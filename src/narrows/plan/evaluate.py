@@ -61,7 +61,8 @@ def plan(
     candidate in its explanation.
 
     Args:
-        variants: Models with their tasks; their data are the same.
+        variants: Models with their tasks; their data are the same. One that names an original is
+            judged against it and follows it.
         places: Device, link and cloud.
         constraints: Bounds.
         objective: What to make best.
@@ -84,11 +85,16 @@ def plan(
     folder = PlanFolder(path=Path(out_dir))
     folder.open(_key(variants, settings))
     stages = Stages(watcher)
-    originals = [VariantRun(v, settings, constraints, places, folder, stages) for v in variants]
+    floats: dict[str | None, VariantRun] = {}
+    for variant in variants:
+        above = floats.get(variant.original)
+        floats[variant.name] = VariantRun(
+            variant, settings, constraints, places, folder, stages, above
+        )
     for variant in variants:
         _keep(folder, variant)
-    passes_s = [run.run() for run in originals]
-    runs, notes = _with_int8(originals, settings, folder, stages)
+    passes_s = [run.run() for run in floats.values()]
+    runs, notes = _with_int8(list(floats.values()), settings, folder, stages)
     candidates = [candidate for run in runs for candidate in run.candidates()]
     with stages.stage("choosing"):
         candidates, chosen, words = _chosen(candidates, runs, constraints, objective, places)
@@ -97,8 +103,8 @@ def plan(
     reports: dict[str, Score | None] = dict.fromkeys(run.variant.name for run in runs)
     if settings.report_examples != 0:
         candidates, reports = _reported(candidates, settled, runs)
-    for run in originals:
-        run.close()
+    for one in floats.values():
+        one.close()
     task = variants[0].task
     reported = next((score.n for score in reports.values() if score), 0)
     record = PlanRecord(
@@ -134,12 +140,12 @@ def plan(
 
 
 def _with_int8(
-    originals: Sequence[VariantRun], settings: Settings, folder: PlanFolder, stages: Stages
+    floats: Sequence[VariantRun], settings: Settings, folder: PlanFolder, stages: Stages
 ) -> tuple[list[Run], list[str]]:
-    """The runs with those of int8 variants, and why one is missing."""
+    """The runs with those of their int8 variants, and why one is missing."""
     runs: list[Run] = []
     notes = []
-    for base in originals:
+    for base in floats:
         runs.append(base)
         if "int8" not in settings.numbers:
             continue
@@ -249,6 +255,14 @@ def _check_names(variants: Sequence[Variant], settings: Settings) -> None:
     if len(set(names)) < len(names) or any("/" in name for name in names):
         msg = f"variants are called {names}: give each its own name, without a slash"
         raise PlanError(msg)
+    originals: set[str | None] = {None}
+    for variant in variants:
+        if variant.original not in originals:
+            known = ", ".join(sorted(name for name in originals if name)) or "none"
+            msg = f"{variant.name} is given as a variant of {variant.original!r}: the models before"
+            raise PlanError(f"{msg} it that are no variants are {known}")
+        if variant.original is None:
+            originals.add(variant.name)
 
 
 def _key(variants: Sequence[Variant], settings: Settings) -> Mapping[str, Any]:
@@ -260,6 +274,7 @@ def _key(variants: Sequence[Variant], settings: Settings) -> Mapping[str, Any]:
         "variants": [
             {
                 "name": v.name,
+                "original": v.original,
                 "digest": v.model.digest,
                 "task": v.task.name,
                 "preprocess": v.task.preprocess,

@@ -92,11 +92,11 @@ def int8_halves(original: Model, cuts: Iterable[Cut], integers: Model) -> Halves
     return Halves(device=integers, cloud=original, heads=heads, tails=tails)
 
 
-def original_name(variant: str, names: Iterable[str]) -> str:
-    """The variant that a variant was made of: itself unless it is the int8 one of another.
+def float_name(variant: str, names: Iterable[str]) -> str:
+    """The variant that has a variant's tails and codecs: itself unless it is the int8 of another.
 
     Example:
-        >>> original_name("net-int8", ["net", "net-int8"]), original_name("net-int8", ["net-int8"])
+        >>> float_name("net-int8", ["net", "net-int8"]), float_name("net-int8", ["net-int8"])
         ('net', 'net-int8')
     """
     bare = variant.removesuffix(INT8_SUFFIX)

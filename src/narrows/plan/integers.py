@@ -2,7 +2,9 @@
 
 It is made here from the fit set and judged against its original, whose codecs it shares: a codec
 fitted to the features of the int8 head codes them no better (docs/results.md). So it costs a
-plan no fitting, and only the rates that were worth the whole choose set are run.
+plan no fitting, and only the rates that were worth the whole choose set are run. The int8 variant
+of a network that was made smaller shares that one's codecs and tails, and is judged, as that one
+is, against the network they were made of.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from narrows.coding import ImageCodec
+from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
 from narrows.plan.alternatives import run_pictures
@@ -35,17 +36,41 @@ class Variant:
         source: What the user called it.
         model: The checked model.
         task: With this model's preprocessing.
+        original: Name of the variant that it was made smaller from, which what it loses is
+            against; None for an original.
     """
 
     name: str
     source: str
     model: Model
     task: Task
+    original: str | None = None
 
     @property
     def width(self) -> int:
         """Number of outputs."""
         return int(np.prod(self.model.outputs[0].shape))
+
+
+def check_original(variant: Variant, original: Variant) -> None:
+    """Refuse a variant that cannot be judged against its original.
+
+    Raises:
+        PlanError: It gives other outputs, or is asked for other examples.
+    """
+    if variant.width != original.width:
+        msg = (
+            f"{variant.name} gives {variant.width} outputs and {original.name}, which it is a "
+            f"variant of, {original.width}: give a model of the same classes"
+        )
+        raise PlanError(msg)
+    for name, split in original.task.sets.items():
+        if not np.array_equal(split.labels, variant.task.sets[name].labels):
+            msg = (
+                f"{variant.name} and {original.name}, which it is a variant of, have tasks with "
+                f"other examples to {name}: give both the same task"
+            )
+            raise PlanError(msg)
 
 
 @final
@@ -55,11 +80,13 @@ class OpenSet:
 
     Args:
         samples: The examples.
-        reference: The outputs.
+        own: The outputs of the variant's model.
+        reference: The outputs that answers are judged against: its original's.
         pass_s: Seconds that decoding and running the model took.
     """
 
     samples: Samples
+    own: Reference
     reference: Reference
     pass_s: float
 
@@ -85,15 +112,22 @@ class Passes:
     folder: PlanFolder
     stages: Stages
 
-    def open(self, name: str, count: int | None) -> OpenSet:
-        """Decode one set and run the uncompressed model over it."""
+    def open(self, name: str, count: int | None, original: OpenSet | None) -> OpenSet:
+        """Decode one set and run the uncompressed model over it.
+
+        Args:
+            name: Of the set.
+            count: Examples to take; None for all.
+            original: The same set of the variant's original; None where it is one.
+        """
         samples = self._samples(name, count)
         path = self.folder.progress / f"{slug(self.variant.name)}-{name}.outputs"
-        reference = Reference(samples, self.variant.width, path)
+        own = Reference(samples, self.variant.width, path)
         title = f"{self.variant.name}: uncompressed on the {name} set"
         with self.stages.stage(title, len(samples)) as advance:
-            pass_s = reference.prepare(self.variant.model, self.settings, advance)
-        return OpenSet(samples=samples, reference=reference, pass_s=pass_s)
+            pass_s = own.prepare(self.variant.model, self.settings, advance)
+        reference = own if original is None else original.reference
+        return OpenSet(samples=samples, own=own, reference=reference, pass_s=pass_s)
 
     def fit(self, planned: Sequence[Cut]) -> dict[int, FittedCut]:
         """Fit the codecs of cuts; tables go to the folder."""

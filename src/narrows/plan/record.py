@@ -9,7 +9,6 @@ from typing import ClassVar, final
 from narrows.errors import PlanError
 from narrows.plan.candidate import Candidate, Score
 from narrows.plan.constraints import Constraints, Objective
-from narrows.plan.halves import original_name
 from narrows.plan.profile import Cloud, Device, Link
 
 
@@ -52,6 +51,8 @@ class VariantRow:
 
     Args:
         name: Unique in the plan.
+        original: The variant whose answers drops and agreement are against: itself, unless it was
+            made smaller from another one, or computes that one in int8.
         source: What the user called it, e.g. "zoo:efficientnet_lite0".
         input_shape: Without the batch.
         total_macs: Multiply-accumulates of the whole model.
@@ -63,6 +64,7 @@ class VariantRow:
     """
 
     name: str
+    original: str
     source: str
     input_shape: tuple[int, ...]
     total_macs: int
@@ -139,7 +141,7 @@ class PlanRecord:
         environment: Machine and versions, as text.
     """
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     title: str
     created: str
@@ -165,9 +167,21 @@ class PlanRecord:
 
     @property
     def originals(self) -> tuple[str, ...]:
-        """Names of the models that were planned, without the int8 ones that a plan made of them."""
-        names = [variant.name for variant in self.variants]
-        return tuple(name for name in names if original_name(name, names) == name)
+        """Names of the models that were planned, without what was made of them."""
+        return tuple(v.name for v in self.variants if v.original == v.name)
+
+    def variant(self, name: str) -> VariantRow:
+        """The variant of this name.
+
+        Raises:
+            PlanError: There is none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(variant.name for variant in self.variants)
+        msg = f"the plan has no variant {name!r}: it has {known}; plan again"
+        raise PlanError(msg)
 
     def candidate(self, candidate_id: str) -> Candidate:
         """The candidate of this id; the name may be left out where one model was planned.

@@ -21,7 +21,7 @@ from narrows.plan.fitted import FittedCut
 from narrows.plan.halves import Halves, float_halves
 from narrows.plan.judge import Answers, judge_of
 from narrows.plan.narrow import Seen, kept_pictures, kept_rates, screened_examples
-from narrows.plan.passes import OpenSet, Passes, Variant
+from narrows.plan.passes import OpenSet, Passes, Variant, check_original
 from narrows.plan.points import Point, PointKey, joined_points
 from narrows.plan.predict import Places
 from narrows.plan.record import VariantRow
@@ -54,10 +54,13 @@ class VariantRun:
         places: The plan's.
         folder: Where tables and progress are kept.
         stages: Takes progress and times.
+        original: The run of the variant it was made smaller from, done before it; None where it
+            is an original itself.
 
     Raises:
         TaskError: The model does not fit the task.
-        PlanError: There is no cut, or one that was asked for cannot be planned.
+        PlanError: There is no cut, one that was asked for cannot be planned, or the original
+            answers something else.
     """
 
     def __init__(
@@ -68,13 +71,18 @@ class VariantRun:
         places: Places,
         folder: PlanFolder,
         stages: Stages,
+        original: VariantRun | None = None,
     ) -> None:
         variant.task.check_model(variant.model.input.shape, variant.width)
         self.variant, self._settings, self._constraints = variant, settings, constraints
-        self._places, self._stages = places, stages
+        self._places, self._stages, self._original = places, stages, original
         self.cuts = find_cuts(variant.model)
         self.planned = select_cuts(self.cuts, settings.cuts)
-        self.judge = judge_of(variant.task, _first_outputs(variant))
+        if original is None:
+            self.judge = judge_of(variant.task, _first_outputs(variant))
+        else:
+            check_original(variant, original.variant)
+            self.judge = original.judge
         self._codecs = picture_codecs(variant.task, settings)
         self._passes = Passes(
             variant=variant,
@@ -99,10 +107,13 @@ class VariantRun:
             PlanError: The model scores like chance, or a feature is not finite.
         """
         passes, settings = self._passes, self._settings
-        held = passes.open("choose", settings.choose_examples)
-        self.held, self.choose = held, held.samples
+        above = None if self._original is None else self._original.held
+        held = passes.open("choose", settings.choose_examples, above)
+        self.held: OpenSet = held
+        self.choose = held.samples
         self.exact = held.reference.answers(self.judge)
-        self.score = self._score(self.exact)
+        self._own = held.own.answers(self.judge, held.reference.outputs)
+        self.score = self._score(self._own)
         check_above_chance(self.score.accuracy, self.variant.task, self.variant.source)
         self.fitted = passes.fit(self.planned)
         first = self.choose.spread(screened_examples(len(self.choose), settings.screen_share))
@@ -124,8 +135,8 @@ class VariantRun:
     def candidates(self) -> list[Candidate]:
         """Every point that was run, with its cost, and the alternatives."""
         with self._stages.stage(f"{self.variant.name}: times"):
-            assembler = self.assembler(self.variant.name, self._passes.halves, self.exact)
-            raw = run_raw(self.choose, self.choose.spread(_RAW_EXAMPLES), self.exact)
+            assembler = self.assembler(self.variant.name, self._passes.halves, self._own)
+            raw = run_raw(self.choose, self.choose.spread(_RAW_EXAMPLES), self._own)
             return [
                 assembler.local(),
                 *assembler.raw(raw),
@@ -165,7 +176,8 @@ class VariantRun:
     def report_set(self) -> OpenSet:
         """The report set, decoded once, with the uncompressed model's outputs."""
         if self._reporting is None:
-            self._reporting = self._passes.open("report", self._settings.report_examples)
+            above = None if self._original is None else self._original.report_set()
+            self._reporting = self._passes.open("report", self._settings.report_examples, above)
         return self._reporting
 
     def close(self) -> None:
@@ -181,6 +193,7 @@ class VariantRun:
         """
         held = self.report_set()
         exact = held.reference.answers(self.judge)
+        own = held.own.answers(self.judge, held.reference.outputs)
         labels, rows = held.samples.labels, held.samples.rows
         wanted = wanted_rates(chosen)
         points = self._passes.splits("report", held, rows, self.fitted, wanted, coded=len(rows))
@@ -190,17 +203,18 @@ class VariantRun:
         width = self.variant.width
         found = {
             c.id: reported(
-                self.judge, c, exact, exact, labels, self._point_of(c, points, pictures), width
+                self.judge, c, exact, own, labels, self._point_of(c, points, pictures), width
             )
             for c in chosen
         }
-        return self.judge.score(exact, labels, width), found
+        return self.judge.score(own, labels, width), found
 
     def row(self, report: Score | None) -> VariantRow:
         """The variant as a record."""
         last, planned = self.cuts[-1], {cut.index for cut in self.planned}
         return VariantRow(
             name=self.variant.name,
+            original=self.variant.original or self.variant.name,
             source=self.variant.source,
             input_shape=self.variant.model.input.shape,
             total_macs=last.head_macs,

@@ -36,8 +36,8 @@ NOTE = (
 
 
 def level(candidate: Candidate, network: Network) -> float:
-    """Metric of the uncompressed network less the paired loss: comparable though n may differ."""
-    return network.variant.choose.accuracy - candidate.choose_drop.value
+    """Metric of the original less the paired loss: comparable though n may differ."""
+    return network.exact - candidate.choose_drop.value
 
 
 def draw_rates(scene: Scene, theme: Theme) -> Figure | None:
@@ -153,7 +153,7 @@ def _limits(panel: Axes, scene: Scene, every: Sequence[Curve]) -> None:
     sizes = [c.payload_bytes for c in points if c.payload_bytes > 0]
     log_bytes(panel, "x", min(sizes), max(sizes))
     if scene.is_share:
-        tops = [100 * network.variant.choose.accuracy for network in scene.networks]
+        tops = [100 * network.exact for network in scene.networks]
         worst = 100 * max(candidate.choose_drop.value for candidate in points)
         panel.set_ylim(max(0.0, min(tops) - min(20.0, worst + 1)), min(100.5, max(tops) + 2))
 

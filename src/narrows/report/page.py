@@ -25,13 +25,14 @@ from narrows.report.scene import Scene
 
 NAME = "index.html"
 MOST_BYTES = 8_000_000
-_SCRIPTS = ("costs.js", "charts.js", "routes.js", "table.js", "page.js")
+_SCRIPTS = ("costs.js", "charts.js", "frontier.js", "routes.js", "table.js", "page.js")
 _SHARED_SCRIPTS = ("format.js", "plot.js", "theme.js")
 
 
 _SECTIONS: Final = MappingProxyType(
     {
         "answer": "Answer",
+        "frontier": "Frontier",
         "cuts": "Every cut",
         "rates": "With a codec",
         "depth": "Against depth",

@@ -88,11 +88,20 @@ def _network(scene: Scene, network: Network) -> Json:
         "input_shape": "×".join(str(side) for side in network.variant.input_shape),
         "total_macs": network.variant.total_macs,
         "accuracy": network.variant.choose.accuracy,
+        "exact": network.exact,
+        "original": _whole_text(network),
         "cuts": {name: [getattr(cut, name) for cut in cuts] for name in names}
         | {"shape": ["×".join(str(side) for side in cut.shape) for cut in cuts]},
         "curves": [_curve(curve, place) for curve in found],
         "needs": [_needs(network, found, label, drop) for label, drop in drops(scene, network)],
     }
+
+
+def _whole_text(network: Network) -> str:
+    """What a drop of none means, beside its line."""
+    variant = network.variant
+    own = variant.original == variant.name
+    return "nothing compressed" if own else f"{variant.original}, nothing compressed"
 
 
 def _curve(curve: Curve, place: dict[str, int]) -> Json:

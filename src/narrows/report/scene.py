@@ -37,11 +37,14 @@ class Network:
         plan: Index of its plan.
         variant: Its facts and cuts.
         candidates: Those of its plan that run it.
+        exact: Metric of the original, uncompressed, which a drop of none stands for: its own,
+            unless it was made of another variant.
     """
 
     label: str
     plan: int
     variant: VariantRow
+    exact: float
     candidates: tuple[Candidate, ...]
 
     @property
@@ -133,7 +136,10 @@ def gather(plans: Sequence[PlanRecord]) -> Scene:
             twice = counts[variant.name] > 1
             label = f"{variant.name} ({plan.title}, plan {index + 1})" if twice else variant.name
             own = tuple(c for c in plan.candidates if c.variant == variant.name)
-            networks.append(Network(label=label, plan=index, variant=variant, candidates=own))
+            exact = plan.variant(variant.original).choose.accuracy
+            networks.append(
+                Network(label=label, plan=index, variant=variant, exact=exact, candidates=own)
+            )
     title = plans[0].title if len(plans) == 1 else f"{plans[0].title} and {len(plans) - 1} more"
     return Scene(title=title, plans=tuple(plans), networks=tuple(networks))
 

@@ -47,7 +47,7 @@ function drawCuts(state) {
       type: "scatter", mode: "markers", x: values[0], y: values[1], visible: !state.hiddenNetworks.has(index), hoverinfo: "text",
       hovertext: cuts.map((i) => cutHover(network, i)),
       marker: {
-        symbol: DATA.palette.symbols[index % DATA.palette.symbols.length], size: cuts.map((i) => (i ? 9 : 13)), coloraxis: "coloraxis",
+        symbol: networkSymbol(index), size: cuts.map((i) => (i ? 9 : 13)), coloraxis: "coloraxis",
         color: values[2].map(colourOf), line: { width: cuts.map((i) => (i ? 0.6 : 2)), color: cuts.map((i) => (i ? ink("card") : ink("ink"))) },
       },
     };
@@ -92,7 +92,7 @@ function drawRates(state) {
     const points = curve.rows.map((i) => rows[i]);
     const family = DATA.palette.families[curve.family];
     const colour = curve.cut === null ? familyColour(curve.family) : tint(curve.device_macs);
-    const level = points.map((row) => metricValue(network.accuracy - row.drop));
+    const level = points.map((row) => metricValue(network.exact - row.drop));
     sizes.push(...points.map((row) => row.payload_bytes)); levels.push(...level);
     traces.push({
       type: "scatter", mode: "lines+markers", x: points.map((row) => row.payload_bytes), y: level, hoverinfo: "text",
@@ -104,7 +104,7 @@ function drawRates(state) {
   const best = chosen !== null && rows[chosen].network === state.ratesNetwork ? rows[chosen] : null;
   if (best && best.route !== "local" && !state.hiddenFamilies.has(best.family)) {
     traces.push({
-      type: "scatter", mode: "markers", x: [best.payload_bytes], y: [metricValue(network.accuracy - best.drop)], hoverinfo: "text",
+      type: "scatter", mode: "markers", x: [best.payload_bytes], y: [metricValue(network.exact - best.drop)], hoverinfo: "text",
       hovertext: [`★ recommended<br>${rowHover(best, network)}`],
       marker: { symbol: "star", size: 18, color: ink("ink"), line: { width: 1.2, color: ink("card") } },
     });
@@ -113,14 +113,14 @@ function drawRates(state) {
     type: "scatter", mode: "markers", x: [null], y: [null], hoverinfo: "skip",
     marker: { color: [0], cmin: 0, cmax: network.total_macs / 1e6, colorscale: depthScale(), showscale: true, colorbar: colourBar("device MACs (millions)") },
   };
-  const top = metricValue(network.accuracy);
+  const top = metricValue(network.exact);
   const floor = DATA.share ? Math.max(top - 20, Math.min(...levels, top) - 1) : Math.min(...levels, top);
   const range = DATA.share ? [floor, Math.min(100.5, Math.max(top, ...levels) + 1)] : extent([...levels, top]);
   return draw("rates-chart", [...traces, scale], {
     xaxis: logAxis(sizes.length ? sizes : [1, 1000], bytesText, "payload bytes (mean)"), yaxis: { title: { text: DATA.metric }, range },
     margin: { l: 56, r: 14, t: isNarrow() ? 76 : 14, b: 52 },
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: top, y1: top, line: { color: ink("faint"), width: 1, dash: "dot" } }],
-    annotations: [{ xref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, text: "nothing compressed", font: { size: 11, color: ink("faint") } }],
+    annotations: [{ xref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, text: escapeText(network.original), font: { size: 11, color: ink("faint") } }],
   });
 }
 

@@ -4,7 +4,7 @@ const DATA = JSON.parse(byId("data").textContent);
 const PLANS = DATA.plans.map(readPlan);
 const STATE = {
   plan: 0, cutsAxes: "bytes,accuracy,macs", ratesNetwork: 0, depthNetwork: 0, depthDrop: 0,
-  hiddenNetworks: new Set(), hiddenFamilies: new Set(), hiddenDepth: new Set(), sorting: { key: "latency", sign: 1, all: false },
+  frontierAxis: "latency", hiddenFrontier: new Set(), hiddenNetworks: new Set(), hiddenFamilies: new Set(), hiddenDepth: new Set(), sorting: { key: "latency", sign: 1, all: false },
 };
 
 // Columns → rows; each row carries its terms at the plan's places.
@@ -51,9 +51,8 @@ function showProfiles(plan) {
 }
 
 function showKeys() {
-  const mark = (index) => DATA.palette.symbols[index % DATA.palette.symbols.length];
   byId("cuts-keys").replaceChildren(...DATA.networks.map((network, index) => keyElement(
-    `${network.label} (${network.input_shape})`, swatch(ink("soft"), mark(index)), !STATE.hiddenNetworks.has(index),
+    `${network.label} (${network.input_shape})`, swatch(ink("soft"), networkSymbol(index)), !STATE.hiddenNetworks.has(index),
     (on) => { toggle(STATE.hiddenNetworks, index, on); drawCuts(STATE); })));
   const present = (network) => Object.keys(DATA.palette.families).filter((key) => network.curves.some((curve) => curve.family === key));
   const familyKeys = (keys, hidden, redraw) => keys.map((key) => {
@@ -103,6 +102,8 @@ function drawAll() {
 
 function drawPlan() {
   const plan = PLANS[STATE.plan];
+  showFrontierKeys(STATE);
+  drawFrontier(STATE);
   drawTerms(plan);
   drawRoutes(plan, STATE.setting);
   redrawTable();
@@ -129,6 +130,7 @@ function start() {
   onSelect("rates-model", networks, "ratesNetwork", () => drawRates(STATE));
   onSelect("depth-model", networks, "depthNetwork", () => drawDepth(STATE));
   onSelect("depth-drop", DATA.networks[0].needs.map((need, index) => [index, need.label]), "depthDrop", () => drawDepth(STATE));
+  byId("frontier-axis").addEventListener("change", () => { STATE.frontierAxis = byId("frontier-axis").value; drawFrontier(STATE); });
   byId("cuts-axes").addEventListener("change", () => { STATE.cutsAxes = byId("cuts-axes").value; drawCuts(STATE); });
   for (const id of ["table-filter", "table-route", "table-frontier"]) byId(id).addEventListener("input", redrawTable);
   byId("table-save").addEventListener("click", () => saveTable(PLANS[STATE.plan], STATE.sorting));
