@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+from stopping import same, stop_at
 from torch import Tensor, nn
 
 from narrows.compress import Chain, DynamicNetworkSurgery, MagnitudePruning, SurgerySettings
@@ -21,11 +21,6 @@ SURGERY = DynamicNetworkSurgery(
     training=TRAINING, settings=SurgerySettings(c_rate=0.5, iter_stop=15)
 )
 CHAIN = Chain(methods=(PRUNING, SURGERY))
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_each_method_gets_the_network_of_the_one_before(clouds: TrainingTask) -> None:
@@ -42,14 +37,8 @@ def test_each_method_gets_the_network_of_the_one_before(clouds: TrainingTask) ->
 def test_a_chain_stopped_anywhere_ends_with_the_same_bits(
     clouds: TrainingTask, tmp_path: Path, line: str
 ) -> None:
-    def stop(told: str) -> None:
-        if line in told:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        CHAIN.apply(clouds, folder=tmp_path, progress=stop)
+    stop_at(line, CHAIN, clouds, tmp_path)
     told: list[str] = []
-    torch.rand(5)
     again = CHAIN.apply(clouds, folder=tmp_path, progress=told.append)
     assert same(again, CHAIN.apply(clouds))
     assert len(told) < 6

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import same, stop_at
 from torch import Tensor, nn
 
 from narrows.compress import MagnitudePruning, layer_table
@@ -142,17 +143,8 @@ def test_recurrent_matrices_are_pruned_each_and_taken_up_again(
         share = float((value == 0).float().mean())
         assert share == (0.75 if name.startswith("weight") else 0)
     assert math.isclose(whole.rnn.dropout, 0.25)
-
-    def stop(line: str) -> None:
-        if "round 2 of 2: epoch 1" in line:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        method.apply(task, folder=tmp_path, progress=stop)
-    torch.rand(3)
-    again = method.apply(task, folder=tmp_path)
-    pairs = zip(whole.state_dict().values(), again.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    stop_at("round 2 of 2: epoch 1", method, task, tmp_path)
+    assert same(whole, method.apply(task, folder=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import same, stop_at
 from torch import nn
 
 from narrows.compress import SparseSep, layer_table
@@ -98,20 +99,12 @@ def test_zeros_stay_zeros_in_fine_tuning_and_a_search_goes_on(
     method = SparseSep(
         max_drop=0.1, atoms=(0.3,), finetune=TrainSettings(epochs=2, learning_rate=0.01)
     )
-
-    def stop(told: str) -> None:
-        if "3, 2 of 2" in told:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        method.apply(clouds, folder=tmp_path, progress=stop)
+    stop_at("3, 2 of 2", method, clouds, tmp_path)
     found = method.apply(clouds, folder=tmp_path)
     plain = replace(method, finetune=None).apply(clouds)
     assert torch.equal(found[0][0].weight == 0, plain[0][0].weight == 0)
     assert not torch.equal(found[0][0].weight, plain[0][0].weight)
-    once = method.apply(clouds)
-    pairs = zip(found.parameters(), once.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    assert same(found, method.apply(clouds))
 
 
 def test_what_cannot_be_replaced_is_refused(clouds: TrainingTask) -> None:
