@@ -21,10 +21,15 @@ class ReducedAttention(nn.Module):  # type: ignore[misc]
         weights: Of each of its parameters: what is left.
     """
 
-    def __init__(self, layer: nn.MultiheadAttention, weights: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self,
+        layer: nn.MultiheadAttention | ReducedAttention,
+        weights: Mapping[str, nn.Parameter],
+    ) -> None:
         super().__init__()
-        self.head_dim = int(layer.head_dim)
-        self.batch_first, self.dropout = bool(layer.batch_first), float(layer.dropout)
+        self.head_dim: int = int(layer.head_dim)
+        self.batch_first: bool = bool(layer.batch_first)
+        self.dropout: float = float(layer.dropout)
         self.in_proj_weight = weights["in_proj_weight"]
         self.in_proj_bias = weights.get("in_proj_bias")
         out = weights["out_proj.weight"]

@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 
 from narrows.compress.analysis import Analysis, Labels, fixed_like, spread
 from narrows.compress.call_names import ELEMENTWISE, MOVING, POOLING, REDUCING
-from narrows.compress.layer_rules import first, layer_rule, pooled, unknown, within
+from narrows.compress.layer_rules import layer_rule
+from narrows.compress.rule_steps import first, pooled, unknown, within
 from narrows.compress.tracing import name_of
 
 
@@ -149,6 +150,12 @@ def _layer_norm(analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, resul
     shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else None)
     if shape is None or len(shape) != 1:
         return unknown(analysis, node, "layer_norm over several axes", result)
+    return _counted_layer_norm(analysis, node, args, kwargs, result)
+
+
+def _counted_layer_norm(
+    analysis: Analysis, node: fx.Node, args: Any, kwargs: Any, result: Any
+) -> Labels:
     row = analysis.read(node, 0, -1, f"{node.name} normalises over them")
     for source in node.all_input_nodes[1:]:
         weight = analysis.labels[source]
@@ -218,6 +225,7 @@ _RULES: dict[str, Callable[..., Labels]] = {
     "softmax": _softmax,
     "log_softmax": _softmax,
     "layer_norm": _layer_norm,
+    "counted_layer_norm": _counted_layer_norm,
     "matmul": _product,
     "bmm": _product,
     "scaled_dot_product_attention": _attend,

@@ -67,7 +67,7 @@ class CountedGroupNorm(nn.Module):  # type: ignore[misc]
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values, of the shape of the input (batch, channels, ...)."""
         channels = values.shape[1]
-        places = values[0, 0].numel()
+        places = values.shape[2:].numel()
         grouped = values.flatten(1).unflatten(1, (self.num_groups, -1))
         absent = self.absent * places
         scaled = counted_layer_norm(grouped, None, None, self.eps, absent).reshape(values.shape)

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from narrows.compress.attention import ReducedAttention
 from narrows.compress.recurrent import PARTS, runs
+from narrows.compress.recurrent_runs import run
 from narrows.compress.tracing import Example, copy_graph
 from narrows.compress.units import Found, Units, find
 from narrows.errors import ModelError
@@ -123,35 +124,11 @@ class MaskedRecurrent(nn.Module):  # type: ignore[misc]
     def _run(
         self, name: str, steps: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One direction of one layer over (time, batch, features), step by step."""
-        layer = self.layer
-        weights = [getattr(layer, f"{part}_{name}", None) for part in PARTS]
-        state = steps.new_zeros(steps.shape[1], layer.hidden_size)
-        cell = torch.zeros_like(state)
+        """One direction of one layer over (time, batch, features)."""
+        weights = [getattr(self.layer, f"{part}_{name}", None) for part in PARTS]
         backwards = name.endswith("_reverse")
-        outputs = []
-        for step in steps.flip(0) if backwards else steps:
-            seen = state if mask is None else state * mask
-            if layer.mode == "LSTM":
-                state, cell = torch.lstm_cell(step, (seen, cell), *weights)
-            elif layer.mode == "GRU":
-                state = _gru_step(step, seen, state, weights)
-            else:
-                kind = torch.rnn_tanh_cell if layer.mode == "RNN_TANH" else torch.rnn_relu_cell
-                state = kind(step, seen, *weights)
-            outputs.append(state)
-        made = torch.stack(outputs[::-1] if backwards else outputs)
-        return made, (state, cell) if layer.mode == "LSTM" else (state,)
-
-
-def _gru_step(step: Tensor, seen: Tensor, state: Tensor, weights: list[Any]) -> Tensor:
-    """A step of a GRU that reads the masked state and carries over its own."""
-    w_ih, w_hh, b_ih, b_hh = weights
-    read_r, read_z, read_n = nn.functional.linear(step, w_ih, b_ih).chunk(3, -1)
-    own_r, own_z, own_n = nn.functional.linear(seen, w_hh, b_hh).chunk(3, -1)
-    update = torch.sigmoid(read_z + own_z)
-    new = torch.tanh(read_n + torch.sigmoid(read_r + own_r) * own_n)
-    return (1 - update) * new + update * state
+        made, last = run(self.layer.mode, steps.flip(0) if backwards else steps, mask, weights)
+        return made.flip(0) if backwards else made, last
 
 
 def _ones_if_none(row: Tensor | None, like: Tensor, size: int) -> Tensor:
@@ -285,9 +262,11 @@ def _mask_inside_(
                     inside[name.rpartition(".")[2]] = mask
         if inside:
             module.set_submodule(target, MaskedRecurrent(layer, inside))
-    elif isinstance(layer, nn.MultiheadAttention) and f"{target}.heads" in producers:
-        each = producers[f"{target}.heads"].labels.repeat_interleave(layer.head_dim)
-        mask = _mask(found, masks, each, 2)
+    elif isinstance(layer, nn.MultiheadAttention | ReducedAttention):
+        heads = producers.get(f"{target}.heads")
+        if heads is None:
+            return
+        mask = _mask(found, masks, heads.labels.repeat_interleave(layer.head_dim), 2)
         if mask is not None:
             attention = ReducedAttention(layer, dict(layer.named_parameters()))
             attention.before_out = mask

@@ -8,7 +8,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from narrows.compress.counted import counted_layer_norm
 from narrows.compress.slicing import Removal, slice_weights_
@@ -89,8 +88,8 @@ class _Adjusting(fx.Interpreter):  # type: ignore[misc]
         elif node.target is operator.getitem and isinstance(source, Tensor):
             if isinstance(made, Tensor):
                 node.args = (node.args[0], self._index(node.args[1], source))
-        elif node.target is functional.layer_norm:
-            self._normalise(node, old)
+        elif name in ("layer_norm", "counted_layer_norm"):
+            self._normalise(node, old, name)
 
     def _adjust_layer(self, node: fx.Node, old: fx.Node) -> None:
         layer = self.module.get_submodule(str(node.target))
@@ -172,17 +171,19 @@ class _Adjusting(fx.Interpreter):  # type: ignore[misc]
         ends = part.stop is None
         return slice(int(kept[:start].sum()), None if ends else int(kept[:stop].sum()))
 
-    def _normalise(self, node: fx.Node, old: fx.Node) -> None:
+    def _normalise(self, node: fx.Node, old: fx.Node, name: str) -> None:
         labels = self._removal.analysis.labels[old.args[0]]
         assert isinstance(labels, Tensor)
         size = labels.shape[-1]
         absent = size - self._removal.shape(labels)[-1]
         if not absent:
             return
-        names = ("input", "normalized_shape", "weight", "bias", "eps")
-        given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-        node.target = counted_layer_norm
-        node.kwargs = {}
+        names = ["weight", "bias", "eps", "absent"]
+        if name == "layer_norm":
+            names.insert(0, "normalized_shape")
+        given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        absent += given.get("absent", 0)
+        node.target, node.kwargs = counted_layer_norm, {}
         node.args = (
-            given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5), absent
+            node.args[0], given.get("weight"), given.get("bias"), given.get("eps", 1e-5), absent
         )  # fmt: skip

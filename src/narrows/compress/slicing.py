@@ -62,7 +62,7 @@ def slice_weights_(model: nn.Module, removal: Removal) -> None:
             for part, _ in named_weights(module)
             if (f"{name}.{part}" if name else part) in left
         }
-        if own and isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        if own and isinstance(module, nn.RNNBase | nn.MultiheadAttention | ReducedAttention):
             weights = dict(module.named_parameters()) | own
             kind = smaller if isinstance(module, nn.RNNBase) else ReducedAttention
             model.set_submodule(name, kind(module, weights))
@@ -142,8 +142,13 @@ def _tell_absent_(model: nn.Module, name: str, module: Any, removal: Removal) ->
         module.num_features = left
     elif isinstance(module, nn.LayerNorm):
         model.set_submodule(name, CountedLayerNorm(module, absent))
-    elif isinstance(module, nn.GroupNorm) and name in removal.analysis.groups_of:
+    elif name in removal.analysis.groups_of:
         module.num_groups = removal.count(removal.analysis.groups_of[name])
-        module.num_channels = left
+        if isinstance(module, nn.GroupNorm):
+            module.num_channels = left
+    elif isinstance(module, CountedLayerNorm):
+        module.absent += absent
+    elif isinstance(module, CountedGroupNorm):
+        module.absent += absent // module.num_groups
     elif isinstance(module, nn.GroupNorm):
         model.set_submodule(name, CountedGroupNorm(module, absent // module.num_groups))

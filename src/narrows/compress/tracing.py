@@ -7,19 +7,22 @@ from typing import Any, TypeAlias, final
 from torch import Tensor, fx, nn
 
 from narrows.compress.attention import ReducedAttention
+from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm, counted_layer_norm
 from narrows.errors import ModelError
 
 Example: TypeAlias = Tensor | tuple[Tensor, ...]
 Origins: TypeAlias = dict[fx.Node, fx.Node]
 
+_WHOLE = (ReducedAttention, CountedLayerNorm, CountedGroupNorm)
+
 
 @final
 class _LayerTracer(fx.Tracer):  # type: ignore[misc]
-    """Keeps layers of torch.nn whole, and others whose forward has branches."""
+    """Keeps layers of torch.nn whole, those that stand for them, and others with branches."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one call of the graph."""
-        whole = isinstance(m, ReducedAttention) or type(m).__name__ == "StochasticDepth"
+        whole = isinstance(m, _WHOLE) or type(m).__name__ == "StochasticDepth"
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -30,7 +33,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
         ModelError: If the network's forward depends on values, so that it has no one graph.
     """
     try:
-        graph = _LayerTracer().trace(model)
+        graph = _LayerTracer(autowrap_functions=(counted_layer_norm,)).trace(model)
     except Exception as error:
         name = type(model).__name__
         raise ModelError(

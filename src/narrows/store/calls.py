@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from narrows.compress.call_names import ELEMENTWISE, MOVING, POOLING, REDUCING
+from narrows.compress.counted import counted_layer_norm
 from narrows.errors import ModelError
 
 _OTHERS: Final = """
@@ -27,7 +28,7 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     for place, module in (*_MODULES, ("math", math))
     for name in sorted(METHODS)
     if callable(getattr(module, name, None))
-} | {"getattr": getattr}
+} | {"getattr": getattr, "counted.counted_layer_norm": counted_layer_norm}
 _ATTRIBUTES: Final = ("shape", "ndim", "dtype", "device", "T", "mT")
 
 
