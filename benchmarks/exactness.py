@@ -2,10 +2,20 @@
 
     python benchmarks/exactness.py [--only TEXT] [--draws 3] [--out F.json]
 
-In each draw at least a quarter of the units of every group goes. `remove_units` compares the
-smaller network with the masked larger one in float64 and raises where they differ, so that a row is
-exact, or it is refused with a reason. Networks of torchvision have random weights and small inputs.
-The patterns are those of the tests.
+In each draw at least a quarter of the units of every group goes (one of each set that a layer
+needs stays). `remove_units` compares the smaller network with the masked larger one, with random
+weights in float64, and raises where they differ by more than 1e-9 of the largest answer: a row is
+exact in all its draws, or it is refused with the reason. Layers that answer are never removed from;
+other layers that are refused are listed with their reasons. Networks of libraries have random
+weights and small inputs, patterns are those of the tests.
+
+Beside it torch-pruning, where it can be imported; how it is judged is told in
+`exactness_torch_pruning.py`. It is no dependency of narrows, and is installed beside it:
+
+    pip install --no-deps --target /tmp/others torch-pruning==1.6.1
+    PYTHONPATH=/tmp/others python benchmarks/exactness.py
+
+With --out each row is written when it is done, and not done again.
 """
 
 from __future__ import annotations
@@ -18,22 +28,38 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
+import exactness_torch_pruning as others
 from narrows.compress.removal import remove_units
 from narrows.compress.units import Units, find_units
 from narrows.errors import ModelError
+from narrows.zoo.bilstm import BiLSTM
+from narrows.zoo.deepiot_vgg import deepiot_vgg
+from narrows.zoo.deepsense import DeepSense
+from narrows.zoo.families import FAMILIES
+from narrows.zoo.lenet import lenet5
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "compress"))
 import test_units_exact as patterns
 
-_SIDES = {
+Make = Callable[[], tuple[nn.Module, Tensor]]
+
+_KINDS = {
+    "grouped, depthwise": ("depthwise", "groups", "shuffled"),
+    "recurrent": ("LSTM", "GRU", "RNN", "states", "cell"),
+    "attention": ("attention",),
+}
+_TORCHVISION = {
     "resnet18": 32,
     "resnet50": 32,
     "resnext50_32x4d": 32,
@@ -56,16 +82,37 @@ _SIDES = {
     "vit_b_16": 32,
     "swin_t": 32,
 }
+_TIMM = {"efficientnet_lite0": 32, "convnext_atto": 32, "vit_tiny_patch16_224": 32}
 
 
-def networks() -> dict[str, Callable[[], tuple[nn.Module, Tensor]]]:
-    """Every row: what makes the network and an input of it."""
-    rows: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {}
+def networks() -> Iterator[tuple[str, str, Make]]:
+    """Every row: its name, its kind, and what makes the network and an input of it."""
     for name, make in patterns.NETWORKS.items():
-        rows[name] = lambda make=make: (make(), patterns.example())
-    for name, side in _SIDES.items():
-        rows[f"torchvision {name}"] = lambda name=name, side=side: _torchvision(name, side)
-    return rows
+        kinds = [kind for kind, words in _KINDS.items() if any(word in name for word in words)]
+        yield name, (kinds or ["other patterns"])[0], partial(_pattern, make)
+    zoo: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+        "LeNet-5": (lenet5, (1, 1, 28, 28)),
+        "DeepIoT's VGG": (deepiot_vgg, (1, 3, 32, 32)),
+        "DeepSense": (lambda: DeepSense(classes=6), (1, 20, 120)),
+        "BiLSTM of 5 levels": (lambda: BiLSTM(20, 12), (1, 15, 20)),
+    }
+    for name, (build, shape) in zoo.items():
+        kind = "recurrent" if name in ("DeepSense", "BiLSTM of 5 levels") else "whole networks"
+        yield f"zoo {name}", kind, partial(_built, build, shape)
+    for family in FAMILIES.values():
+        yield f"zoo {family.name}", "whole networks", partial(_built, family.build, (1, 3, 32, 32))
+    for name, side in _TORCHVISION.items():
+        yield f"torchvision {name}", "whole networks", partial(_torchvision, name, side)
+    for name, side in _TIMM.items():
+        yield f"timm {name}", "whole networks", partial(_timm, name, side)
+
+
+def _pattern(make: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
+    return make(), patterns.example()
+
+
+def _built(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+    return build(), torch.randn(shape)
 
 
 def _torchvision(name: str, side: int) -> tuple[nn.Module, Tensor]:
@@ -76,64 +123,107 @@ def _torchvision(name: str, side: int) -> tuple[nn.Module, Tensor]:
     return made, torch.randn(1, 3, side, side)
 
 
+def _timm(name: str, side: int) -> tuple[nn.Module, Tensor]:
+    options = {"img_size": side} if name.startswith("vit") else {}
+    return timm.create_model(name, num_classes=10, **options), torch.randn(1, 3, side, side)
+
+
 def drawn(units: Units, seed: int) -> dict[str, list[int]]:
     """The units that stay: three quarters at most, but what no layer can be without."""
     generator = torch.Generator().manual_seed(seed)
     keep = {}
     for group in units.groups:
-        stays = set(torch.randperm(group.size, generator=generator)[: 3 * group.size // 4].tolist())
-        stays |= {each[0] for each in group.needed if not stays & set(each)}
+        order = torch.randperm(group.size, generator=generator).tolist()
+        stays = {each[0] for each in group.needed}
+        count = 3 * group.size // 4
+        stays |= set([unit for unit in order if unit not in stays][: max(0, count - len(stays))])
         keep[group.name] = sorted(stays or {0})
     return keep
 
 
-def measure(make: Callable[[], tuple[nn.Module, Tensor]], draws: int) -> dict[str, Any]:
+def measure(make: Make, draws: int, limit_s: int) -> dict[str, Any]:
     """One row."""
     torch.manual_seed(0)
     model, example = make()
-    started_s = time.monotonic()
+    started_s = time.process_time()
     row: dict[str, Any] = {"result": "exact", "reason": ""}
     try:
         units = find_units(model.eval(), example)
         row |= {"groups": len(units.groups), "units": sum(group.size for group in units.groups)}
-        row["refused"] = dict(units.refused)
+        row["refused"] = {
+            name: reason for name, reason in units.refused.items() if reason != others.ANSWERS
+        }
         before = sum(parameter.numel() for parameter in model.parameters())
-        row["parameters_left"] = []
+        row |= {"parameters_left": [], "least_removed": 1.0}
         for seed in range(draws):
-            smaller = remove_units(model, example, drawn(units, seed))
+            keep = drawn(units, seed)
+            gone = [1 - len(keep[group.name]) / group.size for group in units.groups]
+            row["least_removed"] = min(row["least_removed"], *gone)
+            smaller = remove_units(model, example, keep)
             after = sum(parameter.numel() for parameter in smaller.parameters())
             row["parameters_left"].append(after / before)
     except ModelError as error:
         row |= {"result": "refused", "reason": str(error)}
-    return row | {"took_s": time.monotonic() - started_s}
+        units = Units(groups=(), refused={})
+    row["processor_s"] = time.process_time() - started_s
+    return row | {"torch_pruning": others.judged(model, example, units, draws, limit_s)}
+
+
+def _told(name: str, row: dict[str, Any]) -> str:
+    left = ", ".join(f"{share:.0%}" for share in row.get("parameters_left", []))
+    theirs = row["torch_pruning"]
+    whole = f", {len(theirs['whole'])} layers whole" if theirs["whole"] else ""
+    return (
+        f"| {name} | {row['result']} | {row.get('groups', '')} | {row.get('units', '')} | "
+        f"{row.get('least_removed', 0):.0%} | {left} | {len(row.get('refused', ()))} | "
+        f"{row['processor_s']:.0f} | {theirs['result']}{whole} |"
+    )
+
+
+def _summary(rows: dict[str, Any]) -> Iterator[str]:
+    yield "\n| kind | rows | exact | refused | torch-pruning: exact | wrong | refused |"
+    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    kinds = list(dict.fromkeys(row["kind"] for row in rows.values()))
+    for kind in [*kinds, "all"]:
+        mine = [row for row in rows.values() if kind in (row["kind"], "all")]
+        ours = Counter(row["result"] for row in mine)
+        theirs = Counter(row["torch_pruning"]["result"] for row in mine)
+        counts = (len(mine), ours["exact"], ours["refused"])
+        counts += tuple(theirs[result] for result in ("exact", "wrong", "refused"))
+        yield f"| {kind} | {' | '.join(map(str, counts))} |"
+    for name, row in rows.items():
+        if row["reason"]:
+            yield f"{name}: {row['reason'][:300]}"
+        for reason, count in Counter(row.get("refused", {}).values()).items():
+            yield f"{name}: {count} layers refused: {reason}"
+        if row["torch_pruning"]["reason"]:
+            theirs = row["torch_pruning"]
+            yield f"{name}: torch-pruning {theirs['result']}: {theirs['reason']}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--limit-s", type=int, default=120, help="torch-pruning's, for one draw")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    print("| network | result | groups | units | layers refused | parameters left | s |")
-    print("| --- | --- | --: | --: | --: | --: | --: |")
-    rows = {}
-    for name, make in networks().items():
+    rows: dict[str, Any] = {}
+    if options.out and options.out.exists():
+        rows = json.loads(options.out.read_text())
+    heads = ("network", "result", "groups", "units", "removed, least", "left", "refused", "s")
+    print(f"| {' | '.join(heads)} | torch-pruning |\n| --- | --- |{' --: |' * 6} --- |")
+    for name, kind, make in networks():
         if options.only not in name:
             continue
-        row = rows[name] = measure(make, options.draws)
-        left = ", ".join(f"{share:.0%}" for share in row.get("parameters_left", []))
-        print(
-            f"| {name} | {row['result']} | {row.get('groups', '')} | {row.get('units', '')} | "
-            f"{len(row.get('refused', ()))} | {left} | {row['took_s']:.0f} |",
-            flush=True,
-        )
-    exact = sum(row["result"] == "exact" for row in rows.values())
-    print(f"\n{exact} of {len(rows)} exact")
-    for name, row in rows.items():
-        if row["reason"]:
-            print(f"{name}: {row['reason'][:300]}")
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        if name not in rows:
+            rows[name] = {"kind": kind} | measure(make, options.draws, options.limit_s)
+            if options.out:
+                options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        print(_told(name, rows[name]), flush=True)
+    print("\n".join(_summary(rows)))
 
 
 if __name__ == "__main__":

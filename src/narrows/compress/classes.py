@@ -56,12 +56,10 @@ class Classes:
         differ = a != b
         if not bool(differ.any()):
             return
-        pairs = torch.stack([a[differ], b[differ]], dim=1).unique(dim=0).tolist()
         before = self._parents.clone()
-        roots = _joined(pairs)
-        known = torch.tensor(list(roots))
+        known, roots = _joined(a[differ], b[differ])
         moved = torch.arange(len(self._parents))
-        moved[known] = torch.tensor(list(roots.values()))
+        moved[known] = roots
         self._parents = moved[self._parents]
         pinned = ((before != FIXED) & (self._parents == FIXED)).nonzero().reshape(-1)
         if len(pinned):
@@ -99,9 +97,8 @@ class Classes:
     def left_along(self, labels: Tensor, axis: int) -> int:
         """How many classes that are not fixed `along` would leave."""
         rows = self.of(labels).movedim(axis, 0).reshape(labels.shape[axis], -1)
-        pairs = torch.stack([rows, rows[:, :1].expand_as(rows)], -1).reshape(-1, 2).unique(dim=0)
-        roots = _joined(pairs.tolist())
-        return len(set(roots.values()) - {FIXED})
+        roots = _joined(rows.reshape(-1), rows[:, :1].expand_as(rows).reshape(-1))[1]
+        return int((roots.unique() != FIXED).sum())
 
     def settle(self, arrays: Iterable[tuple[Tensor, str]]) -> None:
         """Let the class depend on one axis of each array only, the one that leaves most classes.
@@ -120,17 +117,19 @@ class Classes:
                     changed = True
 
 
-def _joined(pairs: list[list[int]]) -> dict[int, int]:
-    """The smallest label each one is joined with, over pairs of labels."""
-    parents: dict[int, int] = {}
+def _joined(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels in some pairs, in order, and the smallest label each one is joined with.
 
-    def root(label: int) -> int:
-        while parents.setdefault(label, label) != label:
-            parents[label] = parents[parents[label]]
-            label = parents[label]
-        return label
-
-    for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
-        parents[high] = low
-    return {label: root(label) for label in list(parents)}
+    In each round every root that meets a smaller one points to it. What is left of roots that meet
+    is at most half, so that there are few rounds.
+    """
+    known, places = torch.cat([some, others]).unique(return_inverse=True)
+    a, b = places.chunk(2)
+    parents = torch.arange(len(known))
+    while not torch.equal(parents[a], parents[b]):
+        low = torch.minimum(parents[a], parents[b])
+        high = torch.maximum(parents[a], parents[b])
+        parents = parents.scatter_reduce(0, high, low, "amin")
+        while not torch.equal(parents[parents], parents):
+            parents = parents[parents]
+    return known, known[parents]

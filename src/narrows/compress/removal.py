@@ -121,7 +121,7 @@ def _difference(
     """The largest difference of smaller and masked network, relative to the largest answer."""
     generator = torch.Generator().manual_seed(0)
     larger = copy.deepcopy(model).to("cpu", torch.float64).eval()
-    _randomise_(larger, generator)
+    randomise_(larger, generator)
     example = tuple(_as_double(tensor.cpu()) for tensor in inputs)
     smaller = rewrite(larger, removal, example).eval()
     masked = masked_copy(found, larger).eval()
@@ -164,7 +164,7 @@ def _random_like(tensor: Tensor, copies: int, generator: torch.Generator) -> Ten
     return torch.cat([tensor, shuffled][:copies])
 
 
-def _randomise_(model: nn.Module, generator: torch.Generator) -> None:
+def randomise_(model: nn.Module, generator: torch.Generator) -> None:
     """Weights of a scale that lets values neither vanish nor explode, and no neutral ones."""
     for name, parameter in model.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)

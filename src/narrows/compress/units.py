@@ -172,5 +172,7 @@ def _group(analysis: Analysis, producers: list[Producer], members: Tensor) -> Un
 
 def _units(analysis: Analysis, labels: Tensor, members: Tensor) -> Tensor:
     """The unit of each label, -1 for those of no unit of the group."""
-    same = analysis.classes.of(labels)[:, None] == members[None]
-    return torch.where(same.any(1), same.int().argmax(1), -1)
+    found = analysis.classes.of(labels)
+    known, order = members.sort()
+    place = torch.searchsorted(known, found).clamp(max=len(known) - 1)
+    return torch.where(known[place] == found, order[place], -1)
