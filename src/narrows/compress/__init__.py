@@ -4,11 +4,13 @@ from narrows.compress.base import Chain as Chain
 from narrows.compress.base import Method as Method
 from narrows.compress.break_even import BreakEven as BreakEven
 from narrows.compress.break_even import measure_break_even as measure_break_even
+from narrows.compress.dead_units import remove_dead_units as remove_dead_units
 from narrows.compress.layer_table import LayerRow as LayerRow
 from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
 from narrows.compress.masking import MaskedModel as MaskedModel
 from narrows.compress.masking import masked as masked
+from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning

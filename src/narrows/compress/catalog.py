@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from narrows.compress.base import Method
+from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning
@@ -32,6 +33,7 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             MagnitudePruning,
             DynamicNetworkSurgery,
             SparseSep,
+            DeadUnits,
             Distillation,
         )
     }
