@@ -62,10 +62,12 @@ def test_int8_is_written_and_judged(
     found = json.loads(capsys.readouterr().out)
     assert (found["weight_bearing"], found["int8"]) == (3, 3)
     assert found["size_bytes"] < found["size_bytes_before"]
-    assert (found["set"], found["accuracy_before"]) == ("choose", 1.0)
-    assert found["accuracy_after"] > 0.85
-    assert found["drop"] == pytest.approx(1 - found["accuracy_after"])
-    assert found["drop_low"] < found["drop"] < found["drop_high"]
+    quality = found["quality"]
+    assert (quality["set"], quality["original"]) == ("choose", 1.0)
+    assert quality["quantized"] == quality["accuracy"]["quantized"] > 0.85
+    drop = quality["drop"]
+    assert drop["value"] == pytest.approx(1 - quality["quantized"])
+    assert drop["low"] < drop["value"] < drop["high"]
     assert weight_bearing(onnx.load(out)).int8 == ("stem", "deep", "head")
     assert list(tmp_path.iterdir()) == [out]
 

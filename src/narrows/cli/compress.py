@@ -11,9 +11,9 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
+    from narrows.cli.progress import Note
     from narrows.compress import LayerTable
-    from narrows.measure.judging import Judged
-    from narrows.task import Task
+    from narrows.measure.record import Measurement
     from narrows.train import TrainingTask
 
 
@@ -116,7 +116,8 @@ def _network(model: str) -> nn.Module | TrainingTask:
     from narrows.references import call_reference
     from narrows.store import load_network
     from narrows.train import TrainingTask
-    from narrows.zoo.sources import network, parse
+    from narrows.zoo import parse
+    from narrows.zoo.sources import network
 
     if model.endswith(".safetensors"):
         return load_network(model)
@@ -129,8 +130,11 @@ def _network(model: str) -> nn.Module | TrainingTask:
     return found
 
 
-def _measured(asked: TrainingTask, made: nn.Module, out: Path, threads: int, note: Any) -> Any:
-    """Parameters, multiply-accumulates, file sizes, latencies and quality of both."""
+def _measured(
+    asked: TrainingTask, made: nn.Module, out: Path, threads: int, note: Note
+) -> dict[str, Any]:
+    """Multiply-accumulates, file sizes, latencies and quality of both."""
+    from narrows.cli.quality_record import quality_record
     from narrows.files import write_atomic
     from narrows.graph import load
     from narrows.graph.cost import total_macs
@@ -145,10 +149,10 @@ def _measured(asked: TrainingTask, made: nn.Module, out: Path, threads: int, not
         proto = export(network, tuple(asked.example.shape[1:]), name=name)
         write_atomic(path, proto.SerializeToString())
     models = {name: load(path) for name, path in paths.items()}
-    judged = {
-        name: judge(one, asked.task, "report", progress=lambda done, of: note("judge", done, of))
-        for name, one in models.items()
-    }
+    judged = [
+        judge(one, asked.task, "report", progress=lambda done, of: note("judge", done, of))
+        for one in models.values()
+    ]
     note("latency", 0, 0)
     contenders = {n: open_contender(path, threads=threads, name=n) for n, path in paths.items()}
     try:
@@ -163,30 +167,13 @@ def _measured(asked: TrainingTask, made: nn.Module, out: Path, threads: int, not
         "latency_s": {n: _with_interval(m) for n, m in taken.measurements.items()},
         "speed_up": _with_interval(ratio),
         "verdict": taken.verdict("compressed", "original"),
-        "quality": _quality(judged, asked.task),
+        "quality": quality_record(*judged, name="compressed"),
     }
 
 
-def _with_interval(measured: Any) -> dict[str, Any]:
+def _with_interval(measured: Measurement) -> dict[str, Any]:
     low, high = measured.interval
     return {"value": measured.estimate, "low": low, "high": high, "reached": measured.reached}
-
-
-def _quality(judged: dict[str, Judged], task: Task) -> dict[str, Any]:
-    from narrows.measure.quality import paired_drop
-
-    before, after = judged["original"], judged["compressed"]
-    found: dict[str, Any] = {
-        "set": before.split,
-        "n": before.quality.n,
-        "metric": before.metric,
-        "original": before.quality.metric,
-        "compressed": after.quality.metric,
-    }
-    if before.classes is not None:
-        drop, low, high = paired_drop(before.quality, after.quality)
-        found["drop"] = {"value": drop, "low": low, "high": high}
-    return found
 
 
 def _table(table: LayerTable) -> dict[str, Any]:

@@ -79,5 +79,5 @@ def _quality(quality: dict[str, Any]) -> Row:
     last = f"{quality['n']} {quality['set']} examples"
     if "drop" in quality:
         value, low, high = (100 * quality["drop"][key] for key in ("value", "low", "high"))
-        last = f"drop {value:+.2f} points ({low:+.2f} to {high:+.2f}), {last}"
+        last = f"drop {value:+.2f} points of accuracy ({low:+.2f} to {high:+.2f}), {last}"
     return (quality["metric"], shown[0], shown[1], last)

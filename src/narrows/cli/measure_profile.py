@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from narrows.cli.progress import Note
     from narrows.plan.profile import Device
 
 
-def profiled(path: Path, name: str, threads: int, note: Callable[[str, int, int], None]) -> Device:
+def profiled(path: Path, name: str, threads: int, note: Note) -> Device:
     """Measure this machine and write the profile.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +16,7 @@ from narrows.errors import InputError, MeasureError, MissingExtra
 if TYPE_CHECKING:
     import onnx
 
+    from narrows.cli.progress import Note
     from narrows.measure.candidates import Candidate, Feeding
     from narrows.measure.latency import Schedule
     from narrows.measure.model_record import ModelRecord
@@ -60,7 +60,7 @@ class Asked:
     operators: bool
 
 
-def measured(asked: Asked, note: Callable[[str, int, int], None]) -> ModelRecord:
+def measured(asked: Asked, note: Note) -> ModelRecord:
     """Measure what was asked for.
 
     Args:
@@ -207,11 +207,11 @@ def _candidates(
 def _torch(model: str, title: str, threads: int, feeding: Feeding) -> Candidate:
     from narrows.measure.candidates import Candidate
     from narrows.zoo.eager import open_eager
-    from narrows.zoo.sources import parse
+    from narrows.zoo.names import parse
 
     if importlib.util.find_spec(TORCH) is None:
         raise MissingExtra("the baseline of eager torch", "lab")
-    if model.endswith(".onnx") or parse(model).library == "factory":
+    if parse(model).library in ("file", "factory"):
         msg = f"eager torch does not run {model}: name a network of zoo:, timm: or torchvision:"
         raise InputError(msg)
     if feeding.shape is not None or feeding.inputs is not None:

@@ -11,9 +11,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from narrows.cli.progress import Note
     from narrows.graph.load import Model
     from narrows.measure.execution import Execution
-    from narrows.measure.judging import Judged
     from narrows.task import Task
 
 
@@ -117,9 +117,10 @@ def _found(
     task: Task | None,
     on: str,
     threads: int,
-    note: Callable[[str, int, int], None],
+    note: Note,
 ) -> dict[str, Any]:
     """Sizes, what really runs in integers, and both models' answers on the same examples."""
+    from narrows.cli.quality_record import quality_record
     from narrows.measure.execution import execution
     from narrows.measure.judging import judge
 
@@ -135,7 +136,7 @@ def _found(
         judge(one, task, on, threads=threads, progress=lambda done, of: note("judge", done, of))
         for one in (original, made)
     )
-    return {**found, **_drop(before, after)}
+    return {**found, "quality": quality_record(before, after, name="quantized")}
 
 
 def _run_text(run: Execution) -> dict[str, Any]:
@@ -149,28 +150,6 @@ def _run_text(run: Execution) -> dict[str, Any]:
     }
 
 
-def _drop(before: Judged, after: Judged) -> dict[str, Any]:
-    from narrows.measure.quality import paired_drop
-
-    found: dict[str, Any] = {
-        "set": before.split,
-        "n": before.quality.n,
-        "metric": before.metric,
-        "metric_before": before.quality.metric,
-        "metric_after": after.quality.metric,
-    }
-    if before.classes is not None:
-        drop, low, high = paired_drop(before.quality, after.quality)
-        found |= {
-            "accuracy_before": before.quality.accuracy,
-            "accuracy_after": after.quality.accuracy,
-            "drop": drop,
-            "drop_low": low,
-            "drop_high": high,
-        }
-    return found
-
-
 def _text(record: dict[str, Any]) -> str:
     from narrows.units import bytes_text
 
@@ -180,15 +159,19 @@ def _text(record: dict[str, Any]) -> str:
         record["run"],
         *(f"note: {flag}" for flag in record["flags"]),
     ]
-    if "drop" in record:
-        lines.append(
-            f"accuracy {record['accuracy_before']:.4f} → {record['accuracy_after']:.4f} on "
-            f"{record['n']} {record['set']} examples: drop {100 * record['drop']:+.2f} points "
-            f"({100 * record['drop_low']:+.2f}, {100 * record['drop_high']:+.2f})"
-        )
-    elif "n" in record:
-        lines.append(
-            f"{record['metric']} {record['metric_before']:.5g} → {record['metric_after']:.5g} on "
-            f"{record['n']} {record['set']} examples"
-        )
+    if "quality" in record:
+        lines.append(_quality_text(record["quality"]))
     return "\n".join(lines)
+
+
+def _quality_text(quality: dict[str, Any]) -> str:
+    examples = f"{quality['n']} {quality['set']} examples"
+    if "drop" not in quality:
+        before, after = quality["original"], quality["quantized"]
+        return f"{quality['metric']} {before:.5g} → {after:.5g} on {examples}"
+    accuracy = quality["accuracy"]
+    value, low, high = (100 * quality["drop"][key] for key in ("value", "low", "high"))
+    return (
+        f"accuracy {accuracy['original']:.4f} → {accuracy['quantized']:.4f} on {examples}: "
+        f"drop {value:+.2f} points ({low:+.2f}, {high:+.2f})"
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from narrows.cli.progress import progress_bar
+from narrows.cli.progress import Note, progress_bar
 
 if TYPE_CHECKING:
     from narrows.study.record import FailedRecord
@@ -97,7 +97,7 @@ def _list_missing(asked: StudySettings, out: Path, only: Sequence[str], *, as_js
     typer.echo(f"{len(missing)} cells, about {minutes} without exports and quantization")
 
 
-def _reported(out: Path, note: Callable[[str, int, int], None]) -> list[str]:
+def _reported(out: Path, note: Note) -> list[str]:
     """The report's files; none where nothing was measured yet."""
     from narrows.errors import InputError, MissingExtra
     from narrows.report.study import write_study_report
