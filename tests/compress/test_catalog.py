@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from narrows.compress import DeepIoT, DynamicNetworkSurgery, SurgerySettings
+from narrows.compress import DeepIoT, DynamicNetworkSurgery, SurgerySettings, UnitPruning
 from narrows.compress.catalog import METHODS, method_of
 from narrows.errors import ConfigError
 from narrows.train import TrainSettings
@@ -22,6 +22,17 @@ def test_settings_are_read_with_lists_words_and_what_is_inside() -> None:
         settings=SurgerySettings(c_rate=-1),
         skip=("conv1", "ip2"),
     )
+    assert method_of(
+        "units:shares=[0.5],cost=latency,multiple=16,max_drop=0.01,retrain.epochs=2"
+    ) == (
+        UnitPruning(
+            shares=(0.5,),
+            cost="latency",
+            multiple=16,
+            max_drop=0.01,
+            retrain=TrainSettings(epochs=2),
+        )
+    )
     assert method_of("sparsesep").name == "sparsesep"
     assert not method_of(
         "magnitude:by=layer,targets=[0.5],retrain.epochs=1,scale_dropout=false"
@@ -30,7 +41,8 @@ def test_settings_are_read_with_lists_words_and_what_is_inside() -> None:
 
 def test_every_method_is_in_the_table_under_its_name() -> None:
     assert all(kind.name == name for name, kind in METHODS.items())
-    assert set(METHODS) == {"deepiot", "units", "magnitude", "surgery", "sparsesep", "distillation"}
+    learned = {"deepiot", "units", "magnitude", "surgery", "distillation"}
+    assert set(METHODS) == learned | {"sparsesep", "dead_units"}
 
 
 @pytest.mark.parametrize(

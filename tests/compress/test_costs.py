@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from narrows.compress import remove_units
 from narrows.compress.costs import UnitCosts
+from narrows.compress.latency import MeasuredLatency, costs_of
 from narrows.compress.units import find
+from narrows.errors import ModelError
 from narrows.graph import load
 from narrows.graph.cost import total_macs
 from narrows.zoo.export import export
@@ -82,3 +85,44 @@ def test_macs_of_a_recurrent_layer_count_every_step() -> None:
     cost = UnitCosts(model, find(model, example), example, "macs").whole
     first, second = 4 * 6 * (5 + 6), 4 * 6 * (12 + 6)
     assert cost == 7 * (2 * first + 2 * second + 12 * 3)
+
+
+def wide() -> nn.Module:
+    return nn.Sequential(nn.Linear(256, 4096), nn.ReLU(), nn.Linear(4096, 256))
+
+
+def test_latency_is_measured_beside_the_original_and_kept_in_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, example = wide(), torch.zeros(1, 256)
+    keep = {"0": torch.arange(4096) < 64}
+    journal = tmp_path / "latencies.json"
+    left = MeasuredLatency(model, example, journal=journal).left(keep)
+    assert 0 < left < 0.7  # a sixty-fourth of the work
+    monkeypatch.setattr(MeasuredLatency, "_timed", lambda *_: pytest.fail("timed again"))
+    again = MeasuredLatency(wide(), example, journal=journal)
+    assert again.left(keep) == left
+    assert again.left({"0": torch.arange(4096) >= 4032}) == left  # other units, equal shapes
+
+
+def test_a_network_that_cannot_be_exported_is_not_timed() -> None:
+    class Odd(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.airy_ai(self.last(self.first(x)))
+
+    costs = MeasuredLatency(Odd(), torch.zeros(1, 4))
+    with pytest.raises(ModelError, match="another cost"):
+        costs.left({"first": torch.arange(8) < 4})
+
+
+def test_shares_are_of_the_original() -> None:
+    original, example = lenet5(), torch.zeros(1, 1, 28, 28)
+    model = remove_units(original, example, {"conv1": range(10)})
+    costs = costs_of("macs", model, find(model, example), example, original=original)
+    whole = UnitCosts(original, find(original, example), example, "macs").whole
+    own = UnitCosts(model, find(model, example), example, "macs").whole
+    assert costs.left({}) == own / whole

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from narrows.compress import Chain, DeepIoT, layer_table
-from narrows.compress.methods.deepiot import Critic
-from narrows.compress.units import find
+from narrows.compress.costs import UnitCosts
+from narrows.compress.critic import Critic, _above
+from narrows.compress.latency import MeasuredLatency
+from narrows.compress.units import UnitGroup, find
 from narrows.errors import ConfigError, ModelError, TaskError
 from narrows.task import array_task
 from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
@@ -33,6 +35,11 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def critic_of(method: DeepIoT, task: TrainingTask) -> Critic:
+    found = find(task.model, task.example)
+    return Critic(method, task, found, UnitCosts(task.model, found, task.example, "parameters"))
+
+
 def test_it_finds_a_smaller_network_that_does_as_well(clouds: TrainingTask) -> None:
     before = copy.deepcopy(clouds.model)
     told: list[str] = []
@@ -47,7 +54,7 @@ def test_the_threshold_rises_in_steps_and_the_units_are_fixed_at_the_target(
     clouds: TrainingTask,
 ) -> None:
     method = replace(METHOD, threshold_every=5, threshold_step=0.1)
-    critic = Critic(method, clouds, find(clouds.model, clouds.example))
+    critic = critic_of(method, clouds)
     batches = (batch for epoch in range(3) for batch in clouds.fit.batches(epoch))
     torch.manual_seed(0)
     for step in range(1, 60):
@@ -65,7 +72,7 @@ def test_the_threshold_rises_in_steps_and_the_units_are_fixed_at_the_target(
 def test_samples_have_masks_of_their_own_and_the_answer_is_scaled_without_training(
     clouds: TrainingTask,
 ) -> None:
-    critic = Critic(METHOD, clouds, find(clouds.model, clouds.example))
+    critic = critic_of(METHOD, clouds)
     x, y = next(clouds.fit.batches(0))
     torch.manual_seed(0)
     critic.train().learned(clouds.loss, x[:1].repeat(10, 1), y[:1].repeat(10))
@@ -102,6 +109,68 @@ def test_a_target_that_is_not_met_is_told_and_the_best_is_given(clouds: Training
     assert any("misses the 1.00% asked for" in line for line in told)
 
 
+def test_units_are_kept_in_multiples(clouds: TrainingTask) -> None:
+    found = replace(METHOD, multiple=8, share=0.7).apply(clouds)
+    assert found[0].out_features in (8, 16)
+    group = UnitGroup(name="0", size=6, layers=(), kind="channels", rows={}, needed=((0, 1),))
+    p = torch.tensor([0.1, 0.2, 0.9, 0.8, 0.7, 0.6])
+    for multiple, threshold, kept in (
+        (1, 0.65, [1, 2, 3, 4]),  # of 0 and 1 one has to stay
+        (4, 0.65, [1, 2, 3, 4, 5]),
+        (4, 0.5, [1, 2, 3, 4, 5]),
+        (4, 0.15, [0, 1, 2, 3, 4, 5]),
+    ):
+        assert _above(group, p, threshold, multiple).nonzero().flatten().tolist() == kept
+
+
+def test_with_a_largest_drop_rounds_go_on_until_it_would_be_passed(clouds: TrainingTask) -> None:
+    told: list[str] = []
+    rounds = replace(METHOD, share=0.02, round_share=0.4, max_drop=0.05)
+    found = rounds.apply(clouds, progress=told.append)
+    assert score(clouds, found) >= score(clouds, clouds.model) - 0.05
+    left = layer_table(found, clouds.model).share_left
+    assert left <= 0.4
+    assert left > 0.02
+    assert any("back to round" in line for line in told) or any("misses" in line for line in told)
+
+
+def test_where_no_round_keeps_the_score_the_network_stays(clouds: TrainingTask) -> None:
+    told: list[str] = []
+    still = replace(TUNE, learning_rate=1e-12, weight_decay=0.0)
+    method = replace(METHOD, share=0.1, round_share=0.1, max_drop=0.0, finetune=still)
+    found = method.apply(clouds, progress=told.append)
+    assert same(found, clouds.model)
+    assert found is not clouds.model
+    assert "back to the network as it was" in told[-1]
+
+
+def test_it_stops_at_a_measured_latency_and_hears_the_same_when_taken_up_again(
+    clouds: TrainingTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def timed(_: MeasuredLatency, smaller: nn.Module) -> float:
+        asked.append(smaller[0].out_features)
+        return 0.2 + 0.8 * smaller[0].out_features / 24
+
+    def stop(told: str) -> None:
+        if "fine-tuning: epoch 1" in told:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(MeasuredLatency, "_timed", timed)
+    method = replace(METHOD, share=0.6, cost="latency")
+    told: list[str] = []
+    found = method.apply(clouds, progress=told.append)
+    assert found[0].out_features <= 12
+    assert any("of the latency left" in line for line in told)
+    with pytest.raises(KeyboardInterrupt):
+        method.apply(clouds, folder=tmp_path, progress=stop)
+    assert len(asked) == len(set(asked)) * 2  # each network once in each of the two searches
+    asked.clear()
+    assert same(method.apply(clouds, folder=tmp_path), found)
+    assert not asked
+
+
 class Sequence(nn.Module):  # type: ignore[misc]
     """Convolution, then a recurrent layer over what it makes: DeepSense's pattern, in small."""
 
@@ -134,7 +203,10 @@ def test_recurrent_networks_lose_hidden_units(kind: Callable[..., nn.Module]) ->
 
 
 def test_settings_that_mean_nothing_are_refused(clouds: TrainingTask) -> None:
-    for change in ({"share": 0.0}, {"share": 1.0}, {"cost": "bytes"}, {"factor": 2.0}):
+    for change in (
+        *({"share": 0.0}, {"share": 1.0}, {"cost": "bytes"}, {"factor": 2.0}),
+        *({"multiple": 0}, {"max_drop": -0.1}, {"round_share": 1.0}),
+    ):
         with pytest.raises(ConfigError):
             replace(METHOD, **change)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="skip"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final, Literal, final
 
@@ -14,12 +15,25 @@ from narrows.compress.tracing import Example, as_inputs
 from narrows.compress.units import Found
 from narrows.errors import ModelError
 
-Cost = Literal["parameters", "macs"]
-COSTS: Final = ("parameters", "macs")
+Counted = Literal["parameters", "macs"]
+Cost = Literal["parameters", "macs", "latency"]
+COSTS: Final = ("parameters", "macs", "latency")
+
+
+class Costs(ABC):
+    """What a network costs with some of its units only."""
+
+    @abstractmethod
+    def left(self, keep: Mapping[str, Tensor]) -> float:
+        """Share (0–1) of the whole cost that is left.
+
+        Args:
+            keep: Group to whether each unit stays (n,), bool; of other groups all stay.
+        """
 
 
 @final
-class UnitCosts:
+class UnitCosts(Costs):
     """The cost of a network, for any choice of the units that stay, without making it smaller.
 
     A tensor costs what its elements cost, and shrinks along each axis with the units that lie
@@ -32,15 +46,24 @@ class UnitCosts:
         cost: "parameters" counts all of them. "macs" counts the multiply-accumulates of
             convolutions, linear and recurrent layers for one sample: each weight as often as it
             is used.
+        whole: The cost that shares are of; by default this network's.
 
     Raises:
         ModelError: Nothing in the network costs anything.
     """
 
-    def __init__(self, model: nn.Module, found: Found, example: Example, cost: Cost) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        found: Found,
+        example: Example,
+        cost: Counted,
+        *,
+        whole: float | None = None,
+    ) -> None:
         factors = {"": 1.0} if cost == "parameters" else _uses(model, as_inputs(example))
         self._terms = list(_terms(model, found, factors))
-        self.whole = self.of({})
+        self.whole = self.of({}) if whole is None else whole
         if self.whole <= 0:
             msg = f"{type(model).__name__} has no {cost}: there is nothing to make smaller"
             raise ModelError(msg)
