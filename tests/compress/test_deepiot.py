@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import same, stop_at
 from torch import Tensor, nn
 
 from narrows.compress import Chain, DeepIoT, layer_table
@@ -28,11 +29,6 @@ METHOD = DeepIoT(share=0.4, search=SEARCH, finetune=TUNE, learning_rate=0.01, wi
 
 def score(task: TrainingTask, model: nn.Module) -> float:
     return float(task.task.metric(*outputs(model, task.choose)))
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def critic_of(method: DeepIoT, task: TrainingTask) -> Critic:
@@ -89,13 +85,7 @@ def test_samples_have_masks_of_their_own_and_the_answer_is_scaled_without_traini
 def test_a_search_stopped_anywhere_ends_with_the_same_bits(
     clouds: TrainingTask, tmp_path: Path, line: str
 ) -> None:
-    def stop(told: str) -> None:
-        if line in told:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.apply(clouds, folder=tmp_path, progress=stop)
-    torch.rand(7)
+    stop_at(line, METHOD, clouds, tmp_path)
     assert same(METHOD.apply(clouds, folder=tmp_path), METHOD.apply(clouds))
     with pytest.raises(TaskError, match="another folder"):
         replace(METHOD, share=0.3).apply(clouds, folder=tmp_path)
@@ -153,18 +143,13 @@ def test_it_stops_at_a_measured_latency_and_hears_the_same_when_taken_up_again(
         asked.append(smaller[0].out_features)
         return 0.2 + 0.8 * smaller[0].out_features / 24
 
-    def stop(told: str) -> None:
-        if "fine-tuning: epoch 1" in told:
-            raise KeyboardInterrupt
-
     monkeypatch.setattr(MeasuredLatency, "_timed", timed)
     method = replace(METHOD, share=0.6, cost="latency")
     told: list[str] = []
     found = method.apply(clouds, progress=told.append)
     assert found[0].out_features <= 12
     assert any("of the latency left" in line for line in told)
-    with pytest.raises(KeyboardInterrupt):
-        method.apply(clouds, folder=tmp_path, progress=stop)
+    stop_at("fine-tuning: epoch 1", method, clouds, tmp_path)
     assert len(asked) == len(set(asked)) * 2  # each network once in each of the two searches
     asked.clear()
     assert same(method.apply(clouds, folder=tmp_path), found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stopping import same, stop_at
 from torch import nn
 
 from narrows.compress import UnitPruning, layer_table
@@ -105,15 +106,8 @@ def test_it_prunes_to_a_measured_latency_and_times_no_network_twice(
 
 
 def test_rounds_go_on_where_they_stopped(clouds: TrainingTask, tmp_path: Path) -> None:
-    def stop(told: str) -> None:
-        if "round 2 of 2: epoch 1" in told:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        PRUNING.apply(clouds, folder=tmp_path, progress=stop)
-    again, once = PRUNING.apply(clouds, folder=tmp_path), PRUNING.apply(clouds)
-    pairs = zip(again.parameters(), once.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    stop_at("round 2 of 2: epoch 1", PRUNING, clouds, tmp_path)
+    assert same(PRUNING.apply(clouds, folder=tmp_path), PRUNING.apply(clouds))
 
 
 def test_what_cannot_be_pruned_is_refused(clouds: TrainingTask) -> None:
