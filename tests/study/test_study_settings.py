@@ -39,14 +39,46 @@ name = "again"
 method = "int8"
 """
     (network,) = read(tmp_path, text).networks
-    found = [(one.name, one.method, one.model) for one in network.variants]
+    found = [(one.name, one.methods, one.model) for one in network.variants]
     assert found == [
-        ("original", None, None),
-        ("int8", "int8", None),
-        ("weights", "weights", None),
-        ("pruned", None, str(tmp_path / "pruned.onnx")),
-        ("again", "int8", None),
+        ("original", (), None),
+        ("int8", ("int8",), None),
+        ("weights", ("weights",), None),
+        ("pruned", (), str(tmp_path / "pruned.onnx")),
+        ("again", ("int8",), None),
     ]
+
+
+def test_what_compress_makes_is_a_variant_of_every_network_that_has_a_task(tmp_path: Path) -> None:
+    text = f"""[study]
+variants = ["int8"]
+[[study.variant]]
+name = "pruned + retrained"
+method = "units:shares=[0.5],retrain.epochs=3"
+[[study.variant]]
+name = "pruned, int8"
+method = ["units:shares=[0.5],retrain.epochs=3", "int8"]
+{NETWORK}
+task = "task.toml"
+flip = true
+train_batch = 32
+[[network.variant]]
+name = "student"
+model = "student.safetensors"
+[[network]]
+name = "b"
+model = "zoo:lenet5?pretrained=0"
+task = "a:task"
+"""
+    first, second = read(tmp_path, text).networks
+    names = ["original", "int8", "pruned + retrained", "pruned, int8"]
+    assert [one.name for one in first.variants] == [*names, "student"]
+    assert [one.name for one in second.variants] == names
+    both = first.variants[3]
+    assert both.training_lines == ("units:shares=[0.5],retrain.epochs=3",)
+    assert both.exported_methods == ("int8",)
+    assert first.variants[4].model == str(tmp_path / "student.safetensors")
+    assert (first.flip, first.train_batch, second.flip, second.train_batch) == (True, 32, False, 64)
 
 
 def test_a_network_may_say_otherwise_than_the_study(tmp_path: Path) -> None:
@@ -104,6 +136,26 @@ def test_places_are_filled_in_from_options_and_then_the_environment(
         ("[study]\n[[network]]\nname = 'a'\n", "[[network]] a: model is missing"),
         ("[[network]]\nname='a'\nmodel='b'\n", "no [study] section"),
         (f"[study]\n{NETWORK}[[network.variant]]\nname='p'\n", "either method or model"),
+        (
+            f"[study]\n{NETWORK}[[network.variant]]\nname='p'\nmethod='units:retrain.epochs=1'\n",
+            "missing key 'shares'",
+        ),
+        (
+            f"[study]\n{NETWORK}[[network.variant]]\nname='p'\nmethod='prune:share=1'\n",
+            "no method 'prune': choose from deepiot, units",
+        ),
+        (
+            f"[study]\n{NETWORK}[[network.variant]]\nname='p'\n"
+            "method=['int8', 'units:shares=[0.5],retrain.epochs=1']\n",
+            "and lines such as units:shares=[0.5],... before them",
+        ),
+        (
+            f"[study]\n{NETWORK}[[network.variant]]\nname='p'\n"
+            "method='units:shares=[0.5],retrain.epochs=1'\n",
+            "has no task that its variant 'p' could be trained on",
+        ),
+        (f"[study]\n{NETWORK}[[network.variant]]\nname='p'\nmethod=3\n", "a list of texts"),
+        (f"[study]\n[study.variant]\nname='p'\n{NETWORK}", "in double brackets"),
         (f"[study]\n{NETWORK}[[network.variant]]\nname='original'\nmodel='x.onnx'\n", "itself"),
         ("study", "is not TOML"),
     ],

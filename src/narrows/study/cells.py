@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from narrows.study.settings import ORIGINAL, TORCH, NetworkSettings, StudySettings
+from narrows.zoo.names import FILES
 
 _TITLES: Final[Mapping[str, str]] = {
     "onnxruntime": "ONNX Runtime",
@@ -64,8 +65,8 @@ def cells(settings: StudySettings) -> tuple[Cell, ...]:
 
 
 def _cells(settings: StudySettings, network: NetworkSettings) -> Iterator[Cell]:
-    # An ONNX file says nothing about the network PyTorch would run.
-    has_baseline = settings.baseline is not None and not network.model.endswith(".onnx")
+    # A file says nothing about the network PyTorch would run.
+    has_baseline = settings.baseline is not None and not network.model.endswith(FILES)
     for threads in settings.threads:
         for variant in network.variants:
             for runtime in settings.runtimes:

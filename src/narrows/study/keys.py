@@ -33,7 +33,8 @@ from narrows.study.settings import (
     VariantSettings,
     schedule_of,
 )
-from narrows.zoo.sources import EXPORT_VERSION, parse
+from narrows.zoo.names import parse
+from narrows.zoo.sources import EXPORT_VERSION
 
 
 @final
@@ -106,20 +107,35 @@ def variant_key(network: NetworkSettings, variant: VariantSettings) -> str:
     if variant.name == ORIGINAL:
         return _digest({"model": original})
     if variant.model is not None:
-        return _digest({"model": _file_identity(Path(variant.model))})
-    assert variant.method is not None
-    method = METHODS[variant.method]
-    seen = [_task_identity(network.task), network.calibration] if method.calibrated else []
-    return _digest({"model": original, "method": [method.name, method.version], "seen": seen})
+        return _digest({"model": _model_identity(variant.model, network.task)})
+    exported = [METHODS[name] for name in variant.exported_methods]
+    calibrated = any(method.calibrated for method in exported)
+    seen = [_task_identity(network.task), network.calibration] if calibrated else []
+    named: list[Any] = [part for method in exported for part in (method.name, method.version)]
+    made: dict[str, Any] = {"model": original, "method": named, "seen": seen}
+    if variant.training_lines:
+        made["trained"] = [
+            *(variant.training_lines, _task_identity(network.task), _lab_versions()),
+            *(EXPORT_VERSION, network.train_batch, network.flip),
+        ]
+    return _digest(made)
 
 
 def _model_identity(model: str, task: str | None) -> Any:
     source = parse(model)
-    if source.library == "file":
+    if model.endswith(".onnx"):
         return _file_identity(Path(source.name))
-    versions = [_version(name) for name in ("torch", "torchvision", "timm", "onnxscript")]
-    shape = _task_identity(task) if source.library == "factory" else None
-    return [to_dict(source), EXPORT_VERSION, versions, shape]
+    # Options that are not stated are left out, so that new ones leave the keys as they were.
+    named = to_dict(source)
+    named = {k: v for k, v in named.items() if v is not None or k not in ("width", "classes")}
+    content = _file_identity(Path(source.name)) if source.library == "file" else None
+    shape = _task_identity(task) if source.library in ("file", "factory") else None
+    return [content or named, EXPORT_VERSION, _lab_versions(), shape]
+
+
+def _lab_versions() -> list[str]:
+    """Of what networks are built, trained and exported with."""
+    return [_version(name) for name in ("torch", "torchvision", "timm", "onnxscript")]
 
 
 def _task_identity(task: str | None) -> Any:

@@ -24,7 +24,8 @@ from narrows.study.keys import variant_key
 from narrows.study.methods import METHODS
 from narrows.study.settings import ORIGINAL, NetworkSettings, VariantSettings
 from narrows.task import Task
-from narrows.zoo.sources import parse, resolve, resolve_for
+from narrows.zoo.names import parse
+from narrows.zoo.sources import resolve, resolve_for
 
 _BATCH: Final = 16
 _SEED: Final = 0
@@ -52,8 +53,7 @@ class Network:
     @property
     def random_weights(self) -> bool:
         """Whether its weights were asked to be random; then no accuracy means anything."""
-        source = parse(self.settings.model)
-        return source.library in ("timm", "torchvision") and not source.pretrained
+        return parse(self.settings.model).is_random
 
 
 def open_network(settings: NetworkSettings, folder: Path) -> Network:
@@ -99,16 +99,33 @@ def variant_file(network: Network, variant: VariantSettings, folder: Path, note:
     if variant.model is not None:
         path = Path(variant.model)
         if not path.is_file():
-            msg = f"no model file {path} for variant {variant.name!r}: give an .onnx file"
+            msg = f"no model file {path} for variant {variant.name!r}: give a file that is there"
             raise InputError(msg)
-        return path
-    assert variant.method is not None
+        found = resolve(path, input_shape=network.model.input.shape)
+        assert isinstance(found, Path)
+        return found
     path = _kept(network.settings, variant, folder)
     if not path.is_file():
         note(f"make {variant.name} of {network.settings.name}")
-        method = METHODS[variant.method]
-        _write(path, method.make(network.model, list(_samples(network))))
+        _write(path, _made(network, variant, path.with_suffix(".work"), note))
     return path
+
+
+def _made(network: Network, variant: VariantSettings, work: Path, note: Note) -> onnx.ModelProto:
+    """What a variant's methods make of the original, one after another."""
+    model = network.model
+    if variant.training_lines:
+        from narrows.study.trained import trained_variant
+
+        proto = trained_variant(network.settings, variant, work, note)
+        if not variant.exported_methods:
+            return proto
+        model = load(proto)
+    *first, last = variant.exported_methods
+    samples = list(_samples(network))
+    for name in first:
+        model = load(METHODS[name].make(model, samples))
+    return METHODS[last].make(model, samples)
 
 
 def _samples(network: Network) -> Iterator[NDArray[Any]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from narrows.errors import ConfigError
 from narrows.measure.backends import BACKENDS
@@ -20,28 +21,40 @@ _SETS: Final = ("fit", "choose", "report")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantSettings:
-    """One variant of a network: the original, a method's result, or a file.
+    """One variant of a network: the original, what methods make of it, or a file.
 
     Args:
         name: What tables call it.
-        method: Name of a method of `narrows.study.methods`; None for the original and for a file.
-        model: Path of an ONNX file; None for the original and for a method.
+        methods: One after another, names of `narrows.study.methods` after lines as `narrows
+            compress` takes them ("units:shares=[0.5],..."); none for the original and for a file.
+        model: Path of an .onnx or .safetensors file; None for the original and for methods.
     """
 
     name: str
-    method: str | None = None
+    methods: tuple[str, ...] = ()
     model: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what names both a method and a file, or neither."""
-        if self.name == ORIGINAL and (self.method or self.model):
+        if self.name == ORIGINAL and (self.methods or self.model):
             msg = f"variant {ORIGINAL!r} is the network itself: give this one another name"
             raise ConfigError(msg)
-        if self.name != ORIGINAL and (self.method is None) == (self.model is None):
-            msg = f"variant {self.name!r}: state either method or model (an .onnx file)"
+        if self.name != ORIGINAL and bool(self.methods) == (self.model is not None):
+            msg = f"variant {self.name!r}: state either method or model (a file)"
             raise ConfigError(msg)
-        if self.method is not None:
-            one_of(self.method, METHODS, f"method of variant {self.name!r}")
+        for name in self.exported_methods:
+            hint = ", and lines such as units:shares=[0.5],... before them"
+            one_of(name, METHODS, f"method of variant {self.name!r}", more=hint)
+
+    @property
+    def training_lines(self) -> tuple[str, ...]:
+        """The methods that work on the torch network; they come first."""
+        return tuple(itertools.takewhile(is_line, self.methods))
+
+    @property
+    def exported_methods(self) -> tuple[str, ...]:
+        """The methods that work on the exported network."""
+        return self.methods[len(self.training_lines) :]
 
 
 @final
@@ -51,10 +64,13 @@ class NetworkSettings:
 
     Args:
         name: What tables call it.
-        model: file.onnx, zoo:NAME, timm:NAME, torchvision:NAME or module:factory.
+        model: file.onnx, file.safetensors, zoo:NAME, timm:NAME, torchvision:NAME or
+            module:factory.
         variants: What is made of it; the original is always among them.
         task: Task file or module:factory to judge it on; None: nothing is judged.
         calibration: Samples that methods see: of the task's fit set, or random numbers.
+        train_batch: Samples in a batch, where a method trains.
+        flip: Whether methods train on pictures shifted and mirrored at random.
         batch: Samples in one inference.
         limit_s, respawns: In place of the study's, where a slow network needs others.
     """
@@ -64,6 +80,8 @@ class NetworkSettings:
     variants: tuple[VariantSettings, ...]
     task: str | None = None
     calibration: int = 64
+    train_batch: int = 64
+    flip: bool = False
     batch: int = 1
     limit_s: float | None = None
     respawns: int | None = None
@@ -71,9 +89,13 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         """Refuse two variants of one name, and counts below one."""
         _distinct([variant.name for variant in self.variants], f"variants of {self.name!r}")
-        if self.calibration < 1 or self.batch < 1:
-            msg = f"network {self.name!r}: calibration and batch are at least 1"
+        if min(self.calibration, self.batch, self.train_batch) < 1:
+            msg = f"network {self.name!r}: calibration, batch and train_batch are at least 1"
             raise ConfigError(msg)
+        for variant in self.variants:
+            if variant.training_lines and self.task is None:
+                msg = f"network {self.name!r} has no task that its variant {variant.name!r} could "
+                raise ConfigError(f"{msg}be trained on: state task")
 
 
 @final
@@ -100,6 +122,8 @@ class StudySettings:
         energy_s: Length of the load and idle windows of a measurement of energy.
         operators: Break time down by operator.
     """
+
+    FORMAT: ClassVar[int] = 2
 
     name: str
     networks: tuple[NetworkSettings, ...]
@@ -156,7 +180,12 @@ def schedule_of(study: StudySettings, network: NetworkSettings, threads: int) ->
 
 
 def one_of(
-    value: str, known: Sequence[str] | Mapping[str, Any], what: str, *, refused: str = "unknown "
+    value: str,
+    known: Sequence[str] | Mapping[str, Any],
+    what: str,
+    *,
+    refused: str = "unknown ",
+    more: str = "",
 ) -> None:
     """Refuse what is not known, and name the nearest.
 
@@ -167,8 +196,13 @@ def one_of(
         return
     near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    msg = f"{refused}{what} {value!r}: {hint}known are {', '.join(known)}"
+    msg = f"{refused}{what} {value!r}: {hint}known are {', '.join(known)}{more}"
     raise ConfigError(msg)
+
+
+def is_line(method: str) -> bool:
+    """Whether a method is a line of `narrows compress`, not a name of `narrows.study.methods`."""
+    return ":" in method
 
 
 def _distinct(values: Sequence[Any], title: str) -> None:

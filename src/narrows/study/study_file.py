@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from narrows.config import from_dict
-from narrows.errors import ConfigError, InputError
+from narrows.errors import ConfigError, InputError, MissingExtra
 from narrows.study.methods import METHODS
-from narrows.study.settings import ORIGINAL, NetworkSettings, StudySettings, one_of
+from narrows.study.settings import ORIGINAL, NetworkSettings, StudySettings, is_line, one_of
+from narrows.zoo.names import FILES
 
 _PLACE = re.compile(r"\$\{(\w+)\}")
 
@@ -50,8 +51,8 @@ def _settings(table: Mapping[str, Any], folder: Path) -> StudySettings:
     check_known(table, ("study", "network"), "the file")
     study = dict(_table(table.get("study"), "[study]"))
     own = {field.name for field in dataclasses.fields(StudySettings)} - {"networks"}
-    check_known(study, (*sorted(own), "variants", "calibration"), "[study]")
-    usual = study.pop("variants", [ORIGINAL])
+    check_known(study, (*sorted(own), "variants", "variant", "calibration"), "[study]")
+    usual = (study.pop("variants", [ORIGINAL]), study.pop("variant", []))
     calibration = study.pop("calibration", 64)
     listed = table.get("network", [])
     if not isinstance(listed, list):
@@ -66,7 +67,9 @@ def _settings(table: Mapping[str, Any], folder: Path) -> StudySettings:
     )
 
 
-def _network(entry: dict[str, Any], usual: Any, calibration: Any, folder: Path) -> dict[str, Any]:
+def _network(
+    entry: dict[str, Any], usual: tuple[Any, Any], calibration: Any, folder: Path
+) -> dict[str, Any]:
     own = [field.name for field in dataclasses.fields(NetworkSettings)]
     where = f"[[network]] {entry.get('name', '')}".strip()
     check_known(entry, (*own, "variant"), where)
@@ -74,27 +77,49 @@ def _network(entry: dict[str, Any], usual: Any, calibration: Any, folder: Path) 
         if not isinstance(entry.get(key), str) or not entry[key]:
             msg = f"{where}: {key} is missing: state it as text"
             raise ConfigError(msg)
-    names = entry.pop("variants", usual)
+    names = entry.pop("variants", usual[0])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         msg = f"{where}: variants is {names!r}: expected a list of names"
         raise ConfigError(msg)
     for name in names:
         one_of(name, (ORIGINAL, *METHODS), f"{where}: variant")
-    variants = [{"name": name, "method": name, "model": None} for name in names if name != ORIGINAL]
-    variants.insert(0, {"name": ORIGINAL, "method": None, "model": None})
-    for extra in entry.pop("variant", []):
-        check_known(_table(extra, where), ("name", "method", "model"), f"{where}, variant")
-        stated = {"method": None, "model": None, **extra}
-        stated["model"] = _placed(stated["model"], folder)
-        variants.append(stated)
+    variants = [
+        {"name": name, "methods": [name], "model": None} for name in names if name != ORIGINAL
+    ]
+    variants.insert(0, {"name": ORIGINAL, "methods": [], "model": None})
+    listed = (*_tables(usual[1], "[[study.variant]]"), *_tables(entry.pop("variant", []), where))
+    variants += [_variant(extra, f"{where}, variant", folder) for extra in listed]
     stated = {**_defaults(NetworkSettings), "calibration": calibration, **entry}
     found = {key: _placed(stated[key], folder) for key in ("model", "task")}
     return {**stated, **found, "variants": variants}
 
 
+def _variant(extra: Mapping[str, Any], where: str, folder: Path) -> dict[str, Any]:
+    check_known(extra, ("name", "method", "model"), where)
+    methods = extra.get("method", [])
+    methods = [methods] if isinstance(methods, str) else methods
+    if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
+        msg = f"{where}: method is {methods!r}: expected text, or a list of texts"
+        raise ConfigError(msg)
+    for line in filter(is_line, methods):
+        _check_line(line)
+    rest = {key: value for key, value in extra.items() if key not in ("method", "model")}
+    return {**rest, "methods": methods, "model": _placed(extra.get("model"), folder)}
+
+
+def _check_line(line: str) -> None:
+    """Refuse a line that `narrows compress` would refuse."""
+    try:
+        from narrows.compress.catalog import method_of
+    except ImportError:
+        what = f"method {line!r}"
+        raise MissingExtra(what, "lab") from None
+    method_of(line)
+
+
 def _placed(named: Any, folder: Path) -> Any:
     """A file as seen from the study's folder; names of other kinds as they are."""
-    is_file = isinstance(named, str) and named.endswith((".onnx", ".toml"))
+    is_file = isinstance(named, str) and named.endswith((*FILES, ".toml"))
     return str(folder / named) if is_file else named
 
 
@@ -120,6 +145,13 @@ def _filled(value: Any, places: Mapping[str, str]) -> Any:
             msg = f"{value!r}: nothing says what ${{{name}}} is: give --set {name}=VALUE"
             raise ConfigError(msg)
     return _PLACE.sub(lambda found: places[found[1]], value)
+
+
+def _tables(value: Any, where: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list):
+        msg = f"{where}: variant is one table: write it in double brackets, once for each"
+        raise ConfigError(msg)
+    return [_table(entry, where) for entry in value]
 
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:

@@ -23,6 +23,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from narrows.errors import InputError, MissingExtra
+from narrows.preprocess import Preprocess
+from narrows.zoo.cifar import PREPROCESS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,19 +36,25 @@ SIZE: Final = 32
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One network at a stated width.
+    """One network at a stated width, whose weights come from a file or are random.
 
     Args:
         name: As `zoo:NAME` gives it.
         width: Share of the original's channels in every layer.
         stem: How the first layers differ from the original's.
-        definition: Builds the network with random weights from a width.
+        definition: Builds the network with random weights from a width and a number of classes.
+        input_shape: Of one input.
+        classes: Outputs.
+        preprocess: How its pictures are prepared; None where its task says that.
     """
 
     name: str
     width: float
     stem: str
-    definition: Callable[[float], nn.Module]
+    definition: Callable[[float, int], nn.Module]
+    input_shape: tuple[int, ...] = (3, SIZE, SIZE)
+    classes: int = CLASSES
+    preprocess: Preprocess | None = PREPROCESS
 
     def weights(self, stated: str | Path) -> Path:
         """The file of trained weights: the one stated, or NAME.safetensors in a folder.
@@ -61,12 +69,21 @@ class Family:
             raise InputError(msg)
         return path
 
-    def build(self, *, weights: Path | None = None, seed: int = 0) -> nn.Module:
+    def build(
+        self,
+        *,
+        weights: Path | None = None,
+        seed: int = 0,
+        width: float | None = None,
+        classes: int | None = None,
+    ) -> nn.Module:
         """The network in training mode.
 
         Args:
             weights: A file of them; random ones by default.
             seed: Of random weights.
+            width: In place of its own.
+            classes: In place of its own.
 
         Raises:
             MissingExtra: torch, torchvision or timm is not installed.
@@ -83,20 +100,20 @@ class Family:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.definition(self.width).train()
+            network = self.definition(width or self.width, classes or self.classes).train()
         if weights is not None:
             load_weights(network, weights)
         return network
 
 
-def _mobilenet_v1(width: float) -> nn.Module:
+def _mobilenet_v1(width: float, classes: int) -> nn.Module:
     from timm.models.efficientnet import EfficientNet, decode_arch_def, round_channels
     from torch import nn
 
     stages = ("r1_k3_s2_c64", "r2_k3_s1_c128", "r2_k3_s2_c256", "r6_k3_s2_c512", "r2_k3_s2_c1024")
     network = EfficientNet(
         decode_arch_def([[f"dsa_{stage}"] for stage in stages]),
-        num_classes=CLASSES,
+        num_classes=classes,
         num_features=0,
         stem_size=32,
         round_chs_fn=partial(round_channels, multiplier=width),
@@ -106,12 +123,12 @@ def _mobilenet_v1(width: float) -> nn.Module:
     return network
 
 
-def _mobilenet_v2(width: float) -> nn.Module:
+def _mobilenet_v2(width: float, classes: int) -> nn.Module:
     from torch import nn
     from torchvision.models import MobileNetV2
 
     network = MobileNetV2(
-        num_classes=CLASSES,
+        num_classes=classes,
         width_mult=width,
         inverted_residual_setting=[
             [1, 16, 1, 2],
@@ -130,45 +147,45 @@ def _mobilenet_v2(width: float) -> nn.Module:
     channels = round(1280 * width)
     last[0] = nn.Conv2d(last[0].in_channels, channels, 1, bias=False)
     last[1] = nn.BatchNorm2d(channels)
-    network.classifier = nn.Linear(channels, CLASSES)
+    network.classifier = nn.Linear(channels, classes)
     return network
 
 
-def _vgg16(width: float) -> nn.Module:
+def _vgg16(width: float, classes: int) -> nn.Module:
     from torch import nn
     from torchvision.models.vgg import cfgs, make_layers
 
     layers = [v if isinstance(v, str) else round(v * width) for v in cfgs["D"]]
     hidden = round(512 * width)
-    classifier = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(True), nn.Linear(hidden, CLASSES))
+    classifier = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(True), nn.Linear(hidden, classes))
     return nn.Sequential(make_layers(layers, batch_norm=True), nn.Flatten(), classifier)
 
 
-def _inception_v1(width: float) -> nn.Module:
+def _inception_v1(width: float, classes: int) -> nn.Module:
     from torch import nn
     from torchvision.models.googlenet import BasicConv2d, GoogLeNet, Inception, InceptionAux
 
     block = _narrowed(BasicConv2d, width)
     network = GoogLeNet(
-        num_classes=CLASSES,
+        num_classes=classes,
         aux_logits=False,
         init_weights=True,
         blocks=[block, partial(Inception, conv_block=block), InceptionAux],
     )
     network.conv1 = BasicConv2d(3, round(64 * width), kernel_size=3, padding=1)
     network.dropout = nn.Identity()
-    network.fc = nn.Linear(round(1024 * width), CLASSES)
+    network.fc = nn.Linear(round(1024 * width), classes)
     return network
 
 
-def _inception_v3(width: float) -> nn.Module:
+def _inception_v3(width: float, classes: int) -> nn.Module:
     from torch import nn
     from torchvision.models import inception as original
 
     block = _narrowed(original.BasicConv2d, width)
     parts = [getattr(original, f"Inception{letter}") for letter in "ABCDE"]
     network = original.Inception3(
-        num_classes=CLASSES,
+        num_classes=classes,
         aux_logits=False,
         init_weights=True,
         dropout=0.0,
@@ -178,17 +195,17 @@ def _inception_v3(width: float) -> nn.Module:
         layer.conv.padding = (1, 1)
     network.maxpool1.padding = 1
     network.maxpool2 = nn.Identity()
-    network.fc = nn.Linear(round(2048 * width), CLASSES)
+    network.fc = nn.Linear(round(2048 * width), classes)
     return network
 
 
-def _resnet50(width: float) -> nn.Module:
+def _resnet50(width: float, classes: int) -> nn.Module:
     from timm.models.resnet import Bottleneck, ResNet, downsample_conv
     from torch import nn
 
     channels = [round(c * width) for c in (64, 128, 256, 512)]
     first, out = channels[0], channels[0] * Bottleneck.expansion
-    network = ResNet(Bottleneck, (3, 4, 6, 3), num_classes=CLASSES, channels=tuple(channels))
+    network = ResNet(Bottleneck, (3, 4, 6, 3), num_classes=classes, channels=tuple(channels))
     network.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
     network.bn1 = nn.BatchNorm2d(first)
     shortcut = downsample_conv(first, out, kernel_size=1)
