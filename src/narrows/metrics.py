@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -94,12 +95,57 @@ def negative_rmse(outputs: Outputs, labels: Labels) -> float:
     return -float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
 
 
+def negative_word_errors(outputs: Outputs, labels: Labels, *, space: int | None = None) -> float:
+    """Minus the word error rate of strings: words put in, left out or wrong, by words there are.
+
+    A string is read off greedily: the largest output of each step, repetitions once, no blanks.
+
+    Args:
+        outputs: (n, steps, k), 0 being the blank of connectionist temporal classification.
+        labels: (n, longest), numbers from 1; zeros after the end of the string.
+        space: The number that stands between words; by default each number is a word.
+
+    Example:
+        >>> outputs = np.eye(3)[[[1, 1, 0, 1, 2, 2]]]  # reads 1, 1, 2
+        >>> negative_word_errors(outputs, np.array([[1, 2, 0]]))
+        -0.5
+    """
+    found = outputs.argmax(axis=-1)
+    fresh = np.diff(found, axis=1, prepend=0) != 0
+    edits = words = 0
+    for row, starts, label in zip(found, fresh, labels, strict=True):
+        read, wanted = _words(row[starts & (row > 0)], space), _words(label[label > 0], space)
+        edits, words = edits + _edits(read, wanted), words + len(wanted)
+    return -edits / words
+
+
+def _words(numbers: NDArray[Any], space: int | None) -> list[tuple[int, ...]]:
+    if space is None:
+        return [(number,) for number in numbers.tolist()]
+    parts = np.split(numbers, np.flatnonzero(numbers == space))
+    words = (tuple(part[part != space].tolist()) for part in parts)
+    return [word for word in words if word]
+
+
+def _edits(read: list[tuple[int, ...]], wanted: list[tuple[int, ...]]) -> int:
+    """Fewest words to put in, leave out or change so that one list becomes the other."""
+    row = list(range(len(wanted) + 1))
+    for count, word in enumerate(read, start=1):
+        before, row[0] = row[0], count
+        for place, other in enumerate(wanted, start=1):
+            best = min(row[place] + 1, row[place - 1] + 1, before + (word != other))
+            before, row[place] = row[place], best
+    return row[-1]
+
+
 METRICS: Final = MappingProxyType(
     {
         "top1": Metric(name="top1", score=top1, chance_hits=1),
         "top5": Metric(name="top5", score=top5, chance_hits=5),
         "f1-macro": Metric(name="f1-macro", score=f1_macro, chance_hits=1),
         "rmse": Metric(name="rmse", score=negative_rmse),
+        "wer": Metric(name="wer", score=negative_word_errors),
+        "wer-letters": Metric(name="wer-letters", score=partial(negative_word_errors, space=1)),
     }
 )
 
