@@ -65,6 +65,24 @@ def test_the_threshold_rises_in_steps_and_the_units_are_fixed_at_the_target(
     assert all(torch.equal(fixed[name], row) for name, row in critic.kept().items())
 
 
+def test_the_last_step_of_the_threshold_goes_no_further_than_it_has_to(
+    clouds: TrainingTask,
+) -> None:
+    critic = critic_of(METHOD, clouds)
+    with torch.no_grad():
+        p = critic.compressor(critic._matrices())["0"]
+    left = {}
+    for threshold in [*p.tolist(), 0.99]:
+        critic.threshold.fill_(threshold)
+        left[threshold] = critic.costs.left(critic.kept())
+    critic.threshold.fill_(0.99)
+    critic._lower_(0.0)
+    assert float(critic.threshold) == min(t for t, share in left.items() if share <= METHOD.share)
+    critic.threshold.fill_(0.99)
+    critic._lower_(float(p.max()))
+    assert float(critic.threshold) == pytest.approx(0.99)
+
+
 def test_samples_have_masks_of_their_own_and_the_answer_is_scaled_without_training(
     clouds: TrainingTask,
 ) -> None:

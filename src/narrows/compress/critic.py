@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
@@ -112,12 +113,27 @@ class Critic(nn.Module):  # type: ignore[misc]
         self.steps += 1
         if self.settled or int(self.steps) % self.every:
             return
+        before = float(self.threshold)
         self.threshold.add_(self.settings.threshold_step).clamp_(max=HIGHEST)
-        keep = self.kept()
-        if self.costs.left(keep) <= self.settings.share:
-            for number, stays in enumerate(keep.values()):
-                getattr(self, f"stays_{number}").copy_(stays)
-            self.settled.fill_(value=True)
+        if self.costs.left(self.kept()) > self.settings.share:
+            return
+        self._lower_(before)
+        for number, stays in enumerate(self.kept().values()):
+            getattr(self, f"stays_{number}").copy_(stays)
+        self.settled.fill_(value=True)
+
+    def _lower_(self, lowest: float) -> None:
+        """The threshold back down, but not below `lowest`, as far as it removes enough units."""
+        with torch.no_grad():
+            found = torch.cat(list(self.compressor(self._matrices()).values()))
+        highest = float(self.threshold)
+        between = [v for v in found.unique().tolist() if lowest < v < highest] + [highest]
+
+        def enough(threshold: float) -> bool:
+            self.threshold.fill_(threshold)
+            return self.costs.left(self.kept()) <= self.settings.share
+
+        self.threshold.fill_(between[bisect_left(between, True, key=enough)])
 
 
 def joint_loss(loss: Loss, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
