@@ -149,6 +149,8 @@ def measure(make: Make, draws: int, limit_s: int) -> dict[str, Any]:
     row: dict[str, Any] = {"result": "exact", "reason": ""}
     try:
         units = find_units(model.eval(), example)
+        if not units.groups:
+            raise ModelError("no units can be removed")
         row |= {"groups": len(units.groups), "units": sum(group.size for group in units.groups)}
         row["refused"] = {
             name: reason for name, reason in units.refused.items() if reason != others.ANSWERS
@@ -158,7 +160,7 @@ def measure(make: Make, draws: int, limit_s: int) -> dict[str, Any]:
         for seed in range(draws):
             keep = drawn(units, seed)
             gone = [1 - len(keep[group.name]) / group.size for group in units.groups]
-            row["least_removed"] = min(row["least_removed"], *gone)
+            row["least_removed"] = min([row["least_removed"], *gone])
             smaller = remove_units(model, example, keep)
             after = sum(parameter.numel() for parameter in smaller.parameters())
             row["parameters_left"].append(after / before)

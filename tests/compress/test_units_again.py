@@ -27,6 +27,15 @@ class Normed(nn.Module):
         return self.head(torch.tanh(self.b(torch.relu(x)))).mean(1)
 
 
+class ActiveNorm(nn.BatchNorm2d):
+    """Batch normalisation with an activation, as libraries have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self.running_mean, self.running_var
+        y = functional.batch_norm(x, mean, variance, self.weight, self.bias, self.training)
+        return functional.relu(y)
+
+
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     name: make for name, make in patterns.NETWORKS.items() if name != "4 groups"
 } | {"normed": Normed}
@@ -63,6 +72,18 @@ def test_two_removals_are_as_one(name: str) -> None:
     direct = remove_units(network, x, named(units, both))
     assert torch.allclose(twice(x), direct(x), rtol=0, atol=1e-12)
     assert [p.numel() for p in twice.parameters()] == [p.numel() for p in direct.parameters()]
+
+
+def test_kinds_of_batch_norm_stay_what_they_are_and_can_be_trained() -> None:
+    torch.manual_seed(0)
+    layers = (patterns.conv(3, 8), ActiveNorm(8), patterns.conv(8, 4), nn.Flatten())
+    network = nn.Sequential(*layers, nn.Linear(4 * 36, 3)).train()
+    smaller = remove_units(network, patterns.example(), {"0": [1, 4, 6]})
+    assert isinstance(smaller[1], ActiveNorm)
+    assert smaller[1].num_features == 3
+    before = smaller[1].running_mean.clone()
+    smaller(patterns.example())
+    assert not torch.equal(smaller[1].running_mean, before)
 
 
 def test_groups_that_have_become_narrow_go_as_a_whole() -> None:

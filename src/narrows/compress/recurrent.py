@@ -114,12 +114,11 @@ class RecurrentStack(nn.Module):  # type: ignore[misc]
 
     def _joined(self, states: list[Any]) -> Any:
         if self.lstm:
-            return tuple(_rows([state[part] for state in states]) for part in range(2))
-        return _rows(states)
+            return tuple(self._rows([state[part] for state in states]) for part in range(2))
+        return self._rows(states)
 
-
-def _rows(states: list[Tensor]) -> Any:
-    """One array of states where they are equally large."""
-    if len({state.shape for state in states}) == 1:
-        return torch.cat(states)
-    return tuple(state[0] for state in states)
+    def _rows(self, states: list[Tensor]) -> Any:
+        """One array of states where they are equally large."""
+        if len({part.hidden_size for part in self.parts}) == 1:
+            return torch.cat(states)
+        return tuple(state[0] for state in states)

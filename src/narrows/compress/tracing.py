@@ -20,20 +20,28 @@ _WHOLE = (ReducedAttention, CountedLayerNorm, CountedGroupNorm)
 class _LayerTracer(fx.Tracer):  # type: ignore[misc]
     """Keeps layers of torch.nn whole, those that stand for them, and others with branches."""
 
+    def __init__(self, whole: tuple[type[nn.Module], ...]) -> None:
+        super().__init__(autowrap_functions=(counted_layer_norm,))
+        self._whole = (*_WHOLE, *whole)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one call of the graph."""
-        whole = isinstance(m, _WHOLE) or type(m).__name__ == "StochasticDepth"
+        whole = isinstance(m, self._whole) or type(m).__name__ == "StochasticDepth"
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
+def trace(model: nn.Module, *, whole: tuple[type[nn.Module], ...] = ()) -> fx.GraphModule:
     """The graph of calls of a network, as it runs when it does not train.
+
+    Args:
+        model: The network.
+        whole: Kinds of layers that are one call, also where they are not torch.nn's own.
 
     Raises:
         ModelError: If the network's forward depends on values, so that it has no one graph.
     """
     try:
-        graph = _LayerTracer(autowrap_functions=(counted_layer_norm,)).trace(model)
+        graph = _LayerTracer(whole).trace(model)
     except Exception as error:
         name = type(model).__name__
         raise ModelError(

@@ -9,6 +9,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.compress.analysis import Analysis, Producer, run_on_labels
 from narrows.compress.call_rules import label_rule
@@ -97,7 +98,7 @@ def find_units(model: nn.Module, example: Example) -> Units:
 
 def find(model: nn.Module, example: Example) -> Found:
     """`find_units` with what is needed to mask and to remove what is found."""
-    module = trace(copy.deepcopy(model).eval())
+    module = trace(copy.deepcopy(model).eval(), whole=(_BatchNorm,))
     analysis = Analysis(module=module)
     try:
         run_on_labels(analysis, as_inputs(example), label_rule)
