@@ -10,7 +10,12 @@ import pytest
 
 from narrows.errors import InputError
 from narrows.zoo.activity import PRESETS, windows
-from narrows.zoo.activity_files import HHAR_LABELS, read_hhar, read_recordings
+from narrows.zoo.activity_files import (
+    HHAR_LABELS,
+    read_hhar,
+    read_recordings,
+    watch_recordings,
+)
 
 HEAD = "Index,Arrival_Time,Creation_Time,x,y,z,User,Model,Device,gt\n"
 
@@ -123,3 +128,18 @@ def test_hhars_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Phones_gyroscope.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="expected columns"):
         read_hhar(tmp_path, kinds=["Phones"])
+
+
+def test_the_watchs_series_are_recordings() -> None:
+    series = np.random.default_rng(0).normal(size=(600, 6))
+    data = {"X": [series, series[:300]], "y": np.array([1, 0]), "subject": np.array([4.0, 7.0])}
+    data |= {"side": np.array([0.0, 1.0]), "y_labels": ["PEN", "ABD"]}
+    made, labels = watch_recordings(data)
+    assert labels == ("PEN", "ABD")
+    assert [(one.subject, one.labels[0], len(one.labels)) for one in made] == [
+        ("4", 1, 600),
+        ("7", 0, 300),
+    ]
+    assert windows(made, PRESETS["code"]).labels.tolist() == [1, 1, 1, 1, 0, 0]
+    with pytest.raises(InputError, match="load_watch"):
+        watch_recordings({"X": []})

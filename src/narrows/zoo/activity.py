@@ -66,7 +66,8 @@ class Recording:
             msg = f"recording of {self.subject!r}: {len(self.times_s)} sensors with times and "
             msg += f"values of {shapes} and {len(self.labels)} labels: expected one time for each "
             raise InputError(msg + "row of values (n, axes), one label for each of the first")
-        if not all(np.isfinite(part).all() for part in (*self.times_s, *self.values)):
+        parts: tuple[NDArray[Any], ...] = (*self.times_s, *self.values)
+        if not all(np.isfinite(part).all() for part in parts):
             msg = f"recording of {self.subject!r} by {self.device!r} has values that are not finite"
             raise InputError(msg + ": clean the data")
 
@@ -112,11 +113,11 @@ class Spectra:
         if self.form not in ("complex", "polar"):
             msg = f"form is {self.form!r}: expected 'complex' or 'polar'"
             raise ConfigError(msg)
-        counts = {"points": self.points - 1, "stride": self.stride, "least": self.least}
-        counts |= {"interval_s": self.interval_s, "gap_s": self.gap_s}
-        counts |= {"intervals": self.intervals - self.least + 1}
-        counts |= {"scales": min(self.scales, default=0)}
-        if low := [name for name, value in counts.items() if not value > 0]:
+        found: dict[str, float] = {"points": self.points - 1, "stride": self.stride}
+        found |= {"interval_s": self.interval_s, "gap_s": self.gap_s, "least": self.least}
+        found |= {"intervals": self.intervals - self.least + 1}
+        found |= {"scales": min(self.scales, default=0)}
+        if low := [name for name, value in found.items() if not value > 0]:
             msg = f"{low[0]} is {getattr(self, low[0])}: expected a positive number, points from 2 "
             raise ConfigError(msg + "and intervals from least")
 
@@ -231,7 +232,8 @@ def _ordered(times: NDArray[np.float64], values: Floats) -> tuple[NDArray[np.flo
     """Samples by rising time, one for each; of several at the same time their mean."""
     order = np.argsort(times, kind="stable")
     unique, firsts, counts = np.unique(times[order], return_index=True, return_counts=True)
-    return unique, np.add.reduceat(values[order], firsts) / counts[:, None].astype(np.float32)
+    means = (np.add.reduceat(values[order], firsts) / counts[:, None]).astype(np.float32)
+    return unique, means
 
 
 def _stretches(

@@ -3,18 +3,21 @@
     recordings.npz       `read_recordings`: what we keep such data in
     FOLDER/Phones_accelerometer.csv, Phones_gyroscope.csv, Watch_accelerometer.csv, ...
                          `read_hhar`: "Heterogeneity Activity Recognition" as it is published
+    seglearn.datasets.load_watch()
+                         `watch_recordings`: seven exercises of the shoulder, with a watch
 
 Reference:
     Matey-Sanz, Casteleyn, Granell, "Dataset of inertial measurements of smartphones and
     smartwatches for human activity recognition", Data in Brief 51, 2023, doi
     10.5281/zenodo.8398688; Stisen et al., "Smart Devices are Different", SenSys 2015, UCI data set
-    344.
+    344; Burns, Leung, Hardisty, Whyne, Henry, McLachlin, "Shoulder physiotherapy exercise
+    recognition", Physiological Measurement 39, 2018 (the watch data that seglearn carries).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from narrows.zoo.activity import Recording
 
 HHAR_LABELS: Final = ("bike", "sit", "stand", "walk", "stairsup", "stairsdown")
 HHAR_SENSORS: Final = ("accelerometer", "gyroscope")
+WATCH_HERTZ: Final = 50
 _KINDS: Final = ("Phones", "Watch")
 _COLUMNS: Final = (
     *(("Creation_Time", "i8"), ("x", "f4"), ("y", "f4"), ("z", "f4")),
@@ -125,6 +129,36 @@ def read_hhar(folder: str | Path, *, kinds: Sequence[str] = _KINDS) -> list[Reco
     return made
 
 
+def watch_recordings(data: Mapping[str, Any]) -> tuple[list[Recording], tuple[str, ...]]:
+    """Recordings of exercises with a watch on either arm, and the names of the exercises.
+
+    Args:
+        data: What `seglearn.datasets.load_watch` gives: X, a series (n, 6) at 50 Hz for each
+            recording; y, its exercise; subject; side; y_labels.
+
+    Raises:
+        InputError: It is something else.
+    """
+    try:
+        rows = list(zip(data["X"], data["y"], data["subject"], data["side"], strict=True))
+        labels = tuple(map(str, data["y_labels"]))
+        made = [
+            Recording(
+                times_s=(np.arange(len(signal)) / WATCH_HERTZ,) * 2,
+                values=(signal[:, :3].astype(np.float32), signal[:, 3:6].astype(np.float32)),
+                labels=np.full(len(signal), int(label)),
+                subject=str(int(subject)),
+                device=f"watch, side {int(side)}",
+                session=int(label),
+            )
+            for signal, label, subject, side in rows
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        msg = f"no watch data: {type(error).__name__} {error}; give what load_watch() of seglearn "
+        raise InputError(msg + "returns") from None
+    return made, labels
+
+
 def _loaded(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         msg = f"no recordings at {path}: give the path of an .npz file"
@@ -153,7 +187,7 @@ def _table(path: Path) -> NDArray[Any]:
             warnings.simplefilter("error", UserWarning)  # of a table without rows
             head = file.readline().strip().split(",")
             places = [head.index(name) for name, _ in _COLUMNS]
-            rows = np.loadtxt(
+            rows: NDArray[Any] = np.loadtxt(
                 file, delimiter=",", dtype=list(_COLUMNS), usecols=places, comments=None, ndmin=1
             )
     except (OSError, ValueError, UserWarning) as error:
@@ -166,7 +200,7 @@ def _table(path: Path) -> NDArray[Any]:
     return rows
 
 
-def _groups(rows: NDArray[Any]) -> dict[tuple[str, str, str], NDArray[Any]]:
+def _groups(rows: NDArray[Any]) -> dict[tuple[str, ...], NDArray[Any]]:
     """Rows by user, device and activity, in their order."""
     code = np.zeros(len(rows), np.int64)
     names = []

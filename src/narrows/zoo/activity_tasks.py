@@ -109,7 +109,7 @@ def identity_task(
     what = "sessions of every subject" if by == "session" else "part of every recording"
     division = f"by {by}, in time: the last {shares[1]:.0%} of the {what} report, "
     division += f"{shares[0]:.0%} before them choose, the first fit"
-    return _task(name, cut.x, subjects[cut.recordings], names, masks, division)
+    return _task(name, cut.x, subjects[cut.recordings], list(names), masks, division)
 
 
 def turned(x: Tensor, generator: torch.Generator, *, most_rad: float, sensors: int = 2) -> Tensor:
