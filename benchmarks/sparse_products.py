@@ -240,14 +240,17 @@ def _print_shape(name: str, points: list[Point]) -> None:
 
 def _print_break_even(rows: list[dict[str, Any]]) -> None:
     """Densities below which the sparse product is faster, and what that chooses."""
+    highest = rows[0]["points"][-1]["density"]
     print("\nsparse is faster below a density of (95 %), against the same library's dense product")
     print(f"{'shape':10}" + "".join(f"{pair:>22}" for pair in PAIRS) + "  smaller below")
     for row in rows:
-        cells = "".join(f"{_text(row['break_even'][pair]):>22}" for pair in PAIRS)
+        cells = "".join(f"{_text(row['break_even'][pair], highest):>22}" for pair in PAIRS)
         print(f"{row['shape']:10}{cells}{row['break_even_by_size']:14.1%}")
     print("\nagainst the fastest dense product")
     for row in rows:
-        cells = "".join(f"{_text(row['break_even_with_fastest_dense'][p]):>22}" for p in PAIRS)
+        cells = "".join(
+            f"{_text(row['break_even_with_fastest_dense'][p], highest):>22}" for p in PAIRS
+        )
         print(f"{row['shape']:10}{cells}  ({row['fastest_dense']})")
     print("\nformat chosen by size, and by scipy's time against the fastest dense product")
     for row in rows:
@@ -260,9 +263,11 @@ def _print_break_even(rows: list[dict[str, Any]]) -> None:
         print(f"{row['shape']:10}" + ", ".join(chosen))
 
 
-def _text(found: dict[str, float]) -> str:
+def _text(found: dict[str, float], highest: float) -> str:
     if not found["high"]:
         return "never"
+    if found["low"] == highest:
+        return f"above {highest:.0%}"
     return f"{found['density']:.1%} ({found['low']:.1%}–{found['high']:.1%})"
 
 

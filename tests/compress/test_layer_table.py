@@ -68,8 +68,10 @@ def test_every_matrix_of_a_recurrent_layer_is_a_layer() -> None:
 def test_names_that_are_none_and_shared_weights_are_told() -> None:
     with pytest.raises(ModelError, match="no layer is named 'fc': the layers are '0', '3'"):
         weight_layers(small(), skip=("fc",))
-    with pytest.raises(ModelError, match="no layer to make sparse"):
+    with pytest.raises(ModelError, match="make sparse: Linear has 'weight', all skipped"):
         weight_layers(nn.Linear(2, 2), skip=("weight",))
+    with pytest.raises(ModelError, match="make sparse: ReLU has no linear, convolutional, recur"):
+        weight_layers(nn.ReLU())
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
     with pytest.raises(ModelError, match=r"'0' is shared \('0.weight', '1.weight'\): skip"):

@@ -13,7 +13,7 @@ import torch
 from stopping import same, stop_at
 from torch import Tensor, nn
 
-from narrows.compress import MagnitudePruning, layer_table
+from narrows.compress import Chain, MagnitudePruning, layer_table
 from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, outputs
 
@@ -114,6 +114,16 @@ def test_what_was_zero_is_never_restored_and_a_layer_keeps_a_weight(clouds: Trai
     kept = zeros(pruning(targets=(0.9,), skip=("3",)).apply(clouds))
     assert kept[0].mean() > 0.8
     assert kept[1].mean() == 0
+
+
+def test_groups_of_layers_are_pruned_one_after_the_other(clouds: TrainingTask) -> None:
+    first = pruning(targets=(0.7,), layers={"3": (0.0,)})
+    second = pruning(targets=(0.0,), layers={"3": (0.5,)})
+    once = zeros(first.apply(clouds))
+    both = zeros(Chain(methods=(first, second)).apply(clouds))
+    assert not once[1].any()
+    assert np.array_equal(both[0], once[0])
+    assert both[1].sum() == round(0.5 * both[1].size)
 
 
 def test_dropout_shrinks_with_the_root_of_the_connections(clouds: TrainingTask) -> None:

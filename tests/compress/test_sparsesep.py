@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,3 +120,10 @@ def test_what_cannot_be_replaced_is_refused(clouds: TrainingTask) -> None:
         SparseSep(ranks=())
     with pytest.raises(ModelError, match="no linear layer"):
         SparseSep().apply(replace(clouds, model=nn.Sequential(nn.Identity())))
+    with pytest.raises(ModelError, match="no layer is named 'fc': the layers are '0', '3'"):
+        SparseSep(skip=("fc",)).apply(clouds)
+    broken = copy.deepcopy(clouds.model)
+    with torch.no_grad():
+        broken[3].weight[1, 2] = math.nan
+    with pytest.raises(ModelError, match="weights of '3' are not all finite"):
+        SparseSep().apply(replace(clouds, model=broken))

@@ -61,8 +61,9 @@ def weight_layers(model: nn.Module, skip: Collection[str] = ()) -> tuple[WeightL
     refuse_unknown(skip, found)
     kept = tuple(layer for name, layer in found.items() if name not in skip)
     if not kept:
-        msg = f"no layer to make sparse: the network has {shown(tuple(found))}, all are skipped"
-        raise ModelError(msg)
+        kinds = "linear, convolutional, recurrent or attention"
+        what = f"{shown(tuple(found))}, all skipped" if found else f"no {kinds} layer"
+        raise ModelError(f"no layer to make sparse: {type(model).__name__} has {what}")
     _refuse_shared(model, kept)
     return kept
 

@@ -40,7 +40,8 @@ class MagnitudePruning(Method):
             best epoch on choose is kept.
         layers: Targets of single layers, one for each round, by name (`weight_layers` says them).
             With "global" such a layer has its own share of zeros and is not counted with others.
-        skip: Layers left as they are.
+        skip: Layers without a mask: they are trained on, and zeros in them may grow again, which
+            a target of 0 does not let them.
         scale_dropout: Whether dropout shrinks. A dropout goes with the last layer before it in
             module order, that of a recurrent layer with its own weights; dropout that is called as
             a function is not seen.
@@ -52,9 +53,9 @@ class MagnitudePruning(Method):
     Reference:
         Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural
         Networks", NIPS 2015, arXiv 1506.02626, section 3. Departs from the paper: convolutional and
-        linear layers are retrained together (a Chain of two with `skip` takes one group after the
-        other); every layer keeps at least its largest weight; units without connections are left
-        in place.
+        linear layers are retrained together (in a Chain of two, each with targets of 0 for the
+        layers of the other, one group is pruned after the other); every layer keeps at least its
+        largest weight; units without connections are left in place (`DeadUnits` removes them).
     """
 
     name: ClassVar[str] = "magnitude"

@@ -13,6 +13,7 @@ from torch import nn
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.factors import separated, sparse_coded
+from narrows.compress.weight_layers import refuse_unknown
 from narrows.compress.weight_maps import Mask, bake, put_map_
 from narrows.errors import ConfigError, ModelError, TaskError
 from narrows.files import write_atomic
@@ -74,14 +75,7 @@ class SparseSep(Method):
         """The network with layers replaced; zeros of sparse codes are zeros of its weights."""
         claim_folder(folder, self, task.model)
         model = copy.deepcopy(task.model).cpu().eval()
-        layers = [
-            name
-            for name, layer in model.named_modules()
-            if isinstance(layer, nn.Linear | nn.Conv2d) and name not in self.skip
-        ]
-        if not layers:
-            msg = f"{type(model).__name__} has no linear layer or convolution to replace"
-            raise ModelError(msg)
+        layers = self._layers(model)
         made = _Choices(folder)
         dense = made.score("dense", lambda: _score(task, model))
         for number, name in enumerate(layers, start=1):
@@ -92,6 +86,21 @@ class SparseSep(Method):
         if self.finetune is None:
             return model
         return self._finetuned(model, task, folder, progress)
+
+    def _layers(self, model: nn.Module) -> list[str]:
+        """Names of the layers there are to replace."""
+        kinds = (nn.Linear, nn.Conv2d)
+        found = [name for name, layer in model.named_modules() if isinstance(layer, kinds)]
+        refuse_unknown(self.skip, found)
+        layers = [name for name in found if name not in self.skip]
+        if not layers:
+            msg = f"{type(model).__name__} has no linear layer or convolution to replace"
+            raise ModelError(msg)
+        for name in layers:
+            if not bool(model.get_submodule(name).weight.isfinite().all()):
+                msg = f"weights of {name!r} are not all finite: train again, or skip the layer"
+                raise ModelError(msg)
+        return layers
 
     def _take_(
         self, model: nn.Module, name: str, task: TrainingTask, made: _Choices, floor: float

@@ -94,9 +94,11 @@ class DynamicNetworkSurgery(Method):
     Args:
         training: The one training it takes, from a trained network on. The best epoch on choose is
             chosen among those after which no mask changes any more.
-        settings: Of layers that are not in `layers`.
+        settings: Of layers that are not in `layers`. For convolutions and linear layers in runs of
+            their own, as the authors do, chain two with `iter_stop` 0 for the group whose turn it
+            is not.
         layers: Settings of single layers by name (`weight_layers` says them).
-        skip: Layers without masks.
+        skip: Layers without masks: they are trained on, and zeros in them may grow again.
 
     Example:
         >>> conv, linear = SurgerySettings(c_rate=1.0), SurgerySettings(c_rate=4.0)
@@ -110,7 +112,7 @@ class DynamicNetworkSurgery(Method):
         Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs", NIPS 2016, arXiv 1608.04493,
         section 3, and the authors' Caffe code for 0.9, 1.1 and the biases. DyNS-Ext: Yao et al.,
         "DeepIoT", SenSys 2017, section 5. Departs from the paper: SGD is Nesterov's, biases do not
-        decay, and units without connections are left in place.
+        decay, and units without connections are left in place (`DeadUnits` removes them).
     """
 
     name: ClassVar[str] = "surgery"
