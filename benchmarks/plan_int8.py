@@ -68,15 +68,15 @@ def main() -> int:
         kept = options.folder or Path(scratch)
         kept.mkdir(parents=True, exist_ok=True)
         task, folder = task_of(options.data, options.model), PlanFolder(path=kept / "plan")
-        places = _places(options, Path(scratch) / "tiny")
+        places = places_of(options, Path(scratch) / "tiny")
         record = _record(options, task, places, folder)
         print(record.explanation)
-        _print_variants(record)
+        print_variants(record)
         rows = {}
         for number, (why, candidate) in enumerate(_wanted(record, places).items()):
             bundle, _ = write_deployment(folder, candidate, kept / f"bundle{number}", replace=True)
-            rows[why] = _row(candidate, _measured(bundle, task, options), record)
-            _print_row(why, rows[why])
+            rows[why] = row_of(candidate, measured(bundle, task, options), record)
+            print_row(why, rows[why])
         passed = all(row["agrees"] for row in rows.values())
         print(f"what was deployed answers as its row says: {passed}")
         if options.out:
@@ -140,7 +140,7 @@ class Measured(NamedTuple):
     terms: dict[str, float]
 
 
-def _measured(bundle: Bundle, task: Task, options: argparse.Namespace) -> Measured:
+def measured(bundle: Bundle, task: Task, options: argparse.Namespace) -> Measured:
     """Every report picture through the bundle, one after the other."""
     local = bundle.manifest.route is Route.LOCAL
     taken: list[Answer] = []
@@ -177,7 +177,8 @@ def _linked(bundle: Bundle, options: argparse.Namespace) -> Iterator[Grpc]:
         yield link
 
 
-def _row(candidate: Candidate, found: Measured, record: PlanRecord) -> dict[str, Any]:
+def row_of(candidate: Candidate, found: Measured, record: PlanRecord) -> dict[str, Any]:
+    """What a candidate's row says beside what its run gave."""
     assert candidate.report is not None
     said = {
         "accuracy": candidate.report.accuracy,
@@ -214,7 +215,8 @@ def _original_accuracy(record: PlanRecord) -> float:
     return (variant.report or variant.choose).accuracy
 
 
-def _print_variants(record: PlanRecord) -> None:
+def print_variants(record: PlanRecord) -> None:
+    """Weights and accuracy of every variant."""
     for variant in record.variants:
         score = variant.report or variant.choose
         print(
@@ -223,7 +225,8 @@ def _print_variants(record: PlanRecord) -> None:
         )
 
 
-def _print_row(why: str, row: dict[str, Any]) -> None:
+def print_row(why: str, row: dict[str, Any]) -> None:
+    """One remeasured row."""
     said, found = row["said"], row["measured"]
     print(
         f"{why}: {row['id']} on {row['n']} report pictures: {'agrees' if row['agrees'] else 'OFF'}"
@@ -237,7 +240,7 @@ def _print_row(why: str, row: dict[str, Any]) -> None:
         )
 
 
-def _places(options: argparse.Namespace, scratch: Path) -> Places:
+def places_of(options: argparse.Namespace, scratch: Path) -> Places:
     """This machine twice, the thin link, and what a call costs beside its payload."""
     service_s, up, down = _calibrated(scratch)
     link = replace(

@@ -1,4 +1,4 @@
-"""`module:name`, as a user writes it, to the object of that name."""
+"""What a user writes for something in Python or in a file: `module:name` to the object it names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from narrows.errors import ConfigError, NarrowsError
+
+_MODEL_FILES: Final = (".onnx", ".safetensors")
+
+
+def is_model_file(text: str) -> bool:
+    """Whether the text reads as the file of a model, not as the name of a network.
+
+    Example:
+        >>> is_model_file("net.onnx"), is_model_file("zoo:lenet5?weights=net.safetensors")
+        (True, False)
+    """
+    return text.endswith(_MODEL_FILES) and not text.startswith("zoo:")
 
 
 def is_reference(text: str) -> bool:

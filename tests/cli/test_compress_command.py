@@ -74,6 +74,19 @@ def test_a_chain_is_applied_measured_and_written(
     assert onnx.load(here / "out/original.onnx").graph.node
 
 
+def test_a_network_without_weights_is_trained_first(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compress", "compress_clouds:net", "--task", "compress_clouds:task", "-o", "out"]
+    words += ["--train", "epochs=3,learning_rate=0.05", "--batch-size", "20", "--method", UNITS]
+    assert main([*words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["train"] == "epochs=3,learning_rate=0.05"
+    assert record["quality"]["original"] > 0.8
+    assert main([*words[:-2], "--method", UNITS, "--train", "epoch=3"]) == 1
+    assert "unknown key 'epoch'" in capsys.readouterr().err
+
+
 def test_a_person_reads_a_table_and_a_second_run_starts_from_the_file(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,8 +122,8 @@ def test_zeros_that_save_no_time_are_not_sold_as_speed(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["compress_clouds:net", "--method", UNITS], 1, "give --task"),
-        (["compress_clouds:trained", "--method", UNITS, "--task", "x:y"], 1, "leave --task out"),
+        (["compress_clouds:net", "--method", UNITS], 1, "give a task"),
+        (["compress_clouds:trained", "--method", UNITS, "--task", "x:y"], 1, "leave the task out"),
         (["compress_clouds:number", "--method", UNITS], 1, "expected an nn.Module"),
         (["compress_clouds:trained", "--method", "shrink"], 1, "no method 'shrink'"),
         (["compress_clouds:trained", "--method", "units:shares=[0.5]"], 1, "retrain"),

@@ -131,7 +131,7 @@ def test_random_weights_are_given_where_asked_for() -> None:
     [
         ("zoo:cifar_vgg16", ModelError, r"comes without weights: give \?weights=FILE"),
         ("zoo:cifar_vgg16?weights=nowhere", InputError, "no weights of cifar_vgg16 at nowhere"),
-        ("zoo:cifar_vgg16?pretrained=0&size=64", InputError, "pictures of 32 × 32, asked was 64"),
+        ("zoo:cifar_vgg16?pretrained=0&size=64", InputError, "inputs of 3 × 32 × 32"),
         ("zoo:efficientnet_lite0?weights=a", InputError, "has weights of its own"),
         ("timm:resnet18?weights=a.safetensors", InputError, "only networks of the zoo"),
         ("zoo:cifar_vgg", ModelError, "no network 'cifar_vgg' in the zoo: .*cifar_vgg16"),

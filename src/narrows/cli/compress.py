@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from narrows.cli.progress import Note
     from narrows.compress import LayerTable
     from narrows.measure.record import Measurement
-    from narrows.train import TrainingTask
+    from narrows.train import Epoch, TrainingTask, TrainSettings
 
 
 def compress(
@@ -37,6 +37,14 @@ def compress(
         str | None,
         typer.Option(help="Task file or module:factory; not with a TrainingTask."),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Train it first, KEY=VALUE,... such as epochs=10,learning_rate=0.05. A zoo:NAME "
+            "without weights of its own begins with random ones; else it needs "
+            "?weights=FILE.safetensors."
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch.")] = 64,
     flip: Annotated[
         bool, typer.Option("--flip", help="Train on pictures shifted and mirrored at random.")
@@ -57,14 +65,18 @@ def compress(
     from narrows.cli.compress_text import print_record
     from narrows.cli.progress import progress_bar
     from narrows.compress import Chain, layer_table
-    from narrows.compress.catalog import method_of
+    from narrows.compress.catalog import method_of, settings_of
     from narrows.files import folders, write_atomic
     from narrows.store import save_network
+    from narrows.train import TrainSettings
 
     methods = tuple(method_of(each) for each in method)
+    first = None if train is None else settings_of(TrainSettings, train)
     torch.set_num_threads(threads)
-    asked = _asked(model, task, batch_size, seed, flip=flip)
+    asked = _asked(model, task, batch_size, seed, flip=flip, untrained=first is not None)
     with progress_bar() as note, folders(out):
+        if first is not None:
+            asked = _trained(asked, first, out, note)
         made = Chain(methods=methods).apply(
             asked, folder=out / "work", progress=lambda line: note(line, 0, 0)
         )
@@ -72,6 +84,7 @@ def compress(
         record = {
             "model": model,
             "task": asked.task.name,
+            "train": train,
             "methods": method,
             **_measured(asked, made, out, threads, note),
             **_table(layer_table(made, asked.model)),
@@ -83,51 +96,38 @@ def compress(
         print_record(Console(), record, out)
 
 
-def _asked(model: str, task: str | None, batch_size: int, seed: int, *, flip: bool) -> TrainingTask:
-    """The network with the task it is asked."""
-    from narrows.errors import TaskError
-    from narrows.task import load_task
-    from narrows.train import TrainingTask, crop_and_flip, training_task
-    from narrows.zoo.sources import preset
+def _asked(
+    model: str, task: str | None, batch_size: int, seed: int, *, flip: bool, untrained: bool
+) -> TrainingTask:
+    """The network with the task it is asked; one of random weights is told."""
+    from narrows.train import crop_and_flip
+    from narrows.zoo.names import parse
+    from narrows.zoo.trainable import training_task_of
 
-    network = _network(model)
-    if isinstance(network, TrainingTask):
-        if task is not None:
-            msg = f"{model!r} gives a TrainingTask, which has its task: leave --task out"
-            raise TaskError(msg)
-        return network
-    if task is None:
-        msg = f"{model!r} is a network alone: give --task"
-        raise TaskError(msg)
-    known = None if model.endswith(".safetensors") else preset(model)
-    return training_task(
-        load_task(task, preprocess=known),
-        network,
+    asked = training_task_of(
+        model,
+        task,
         batch_size=batch_size,
         augment=crop_and_flip if flip else None,
         seed=seed,
+        untrained=untrained,
     )
+    if parse(model).is_random and not untrained:
+        typer.echo(f"{model} has random weights: --train KEY=VALUE,... trains it first", err=True)
+    return asked
 
 
-def _network(model: str) -> nn.Module | TrainingTask:
-    from torch import nn
+def _trained(asked: TrainingTask, settings: TrainSettings, out: Path, note: Note) -> TrainingTask:
+    """The task with its network trained."""
+    from dataclasses import replace
 
-    from narrows.errors import ModelError
-    from narrows.references import call_reference
-    from narrows.store import load_network
-    from narrows.train import TrainingTask
-    from narrows.zoo import parse
-    from narrows.zoo.sources import network
+    from narrows.train import train
 
-    if model.endswith(".safetensors"):
-        return load_network(model)
-    if parse(model).library != "factory":
-        return network(model)[0]
-    found = call_reference(model)
-    if not isinstance(found, nn.Module | TrainingTask):
-        msg = f"{model!r} gives a {type(found).__name__}: expected an nn.Module or a TrainingTask"
-        raise ModelError(msg)
-    return found
+    def tell(epoch: Epoch) -> None:
+        note(f"train: loss {epoch.loss:.4g}", epoch.number, settings.epochs)
+
+    model = train(asked, settings, folder=out / "work" / "train", progress=tell).model
+    return replace(asked, model=model.cpu().eval())
 
 
 def _measured(

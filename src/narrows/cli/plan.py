@@ -147,10 +147,12 @@ def variant_names(models: Sequence[str]) -> list[str]:
         >>> variant_names(["zoo:efficientnet_lite0?size=192", "dir/net.onnx", "other/net.onnx"])
         ['efficientnet_lite0-192', 'net', 'net-2']
     """
+    from narrows.references import is_model_file
+
     names: list[str] = []
     for model in models:
         bare, _, query = model.partition("?")
-        stem = Path(bare).stem if bare.endswith(".onnx") else bare.rpartition(":")[2]
+        stem = Path(bare).stem if is_model_file(bare) else bare.rpartition(":")[2]
         sizes = re.findall(r"size=(\d+)", query)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([stem, *sizes]))
         count = sum(known == name or known.startswith(f"{name}-") for known in names)

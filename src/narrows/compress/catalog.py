@@ -2,6 +2,7 @@
 
 deepiot:share=0.05,search.epochs=10,finetune.epochs=20
 units:shares=[0.7,0.5],cost=macs,retrain.epochs=5
+units:shares=[0.5],retrain=none
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from narrows.compress.base import Method
 from narrows.compress.methods.dead_units import DeadUnits
@@ -23,6 +24,8 @@ from narrows.compress.methods.surgery import DynamicNetworkSurgery
 from narrows.compress.methods.units import UnitPruning
 from narrows.config import from_dict, to_dict
 from narrows.errors import ConfigError
+
+T = TypeVar("T")
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {
@@ -38,6 +41,7 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
         )
     }
 )
+_NONE: Final = "none"
 # A bare word is a string: cost=macs stands for cost="macs".
 _WORD: Final = re.compile(
     r"(?<=[=\[,])\s*(?!true\b|false\b|inf\b|nan\b)([A-Za-z_][\w.]*)(?=\s*[,\]]|\s*$)"
@@ -64,15 +68,33 @@ def method_of(text: str) -> Method:
         msg = f"no method {name!r}: choose from {', '.join(METHODS)}"
         raise ConfigError(msg)
     try:
-        table: dict[str, Any] = tomllib.loads("settings = {" + _WORD.sub(r'"\1"', settings) + "}")
-    except tomllib.TOMLDecodeError as error:
-        msg = f"--method {text!r}: {error}; expected {name}:KEY=VALUE,KEY=VALUE"
-        raise ConfigError(msg) from None
-    try:
-        return from_dict(METHODS[name], {"name": name, **_filled(METHODS[name], table["settings"])})
+        return settings_of(METHODS[name], settings)
     except ConfigError as error:
         msg = f"method {name!r}: {error}"
         raise ConfigError(msg) from None
+
+
+def settings_of(kind: type[T], text: str) -> T:
+    """A dataclass of settings from text, as TOML writes those of an inline table.
+
+    Args:
+        kind: The dataclass.
+        text: KEY=VALUE,...; what is not stated is as the class has it, and `none` is None.
+
+    Raises:
+        ConfigError: A setting is not known or missing, or has a value that it cannot have.
+
+    Example:
+        >>> settings_of(TrainSettings, "epochs=3,patience=none").epochs
+        3
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads("settings = {" + _WORD.sub(r'"\1"', text) + "}")
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{text!r}: {error}; expected KEY=VALUE,KEY=VALUE"
+        raise ConfigError(msg) from None
+    named = {"name": kind.name} if issubclass(kind, Method) else {}
+    return from_dict(kind, {**named, **_filled(kind, table["settings"])})
 
 
 def _filled(kind: Any, table: Any) -> dict[str, Any]:
@@ -84,7 +106,9 @@ def _filled(kind: Any, table: Any) -> dict[str, Any]:
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         inside = [part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)]
-        if field.name in made and inside:
+        if made.get(field.name) == _NONE and type(None) in get_args(hint):
+            made[field.name] = None
+        elif field.name in made and inside:
             stated = made[field.name]
             if get_origin(hint) in (dict, Mapping):
                 made[field.name] = {key: _filled(inside[0], one) for key, one in stated.items()}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
+from narrows.references import is_model_file
 from narrows.study.settings import ORIGINAL, TORCH, NetworkSettings, StudySettings
-from narrows.zoo.names import FILES
 
 _TITLES: Final[Mapping[str, str]] = {
     "onnxruntime": "ONNX Runtime",
@@ -66,7 +66,7 @@ def cells(settings: StudySettings) -> tuple[Cell, ...]:
 
 def _cells(settings: StudySettings, network: NetworkSettings) -> Iterator[Cell]:
     # A file says nothing about the network PyTorch would run.
-    has_baseline = settings.baseline is not None and not network.model.endswith(FILES)
+    has_baseline = settings.baseline is not None and not is_model_file(network.model)
     for threads in settings.threads:
         for variant in network.variants:
             for runtime in settings.runtimes:

@@ -12,9 +12,9 @@ from typing import Any
 
 from narrows.config import from_dict
 from narrows.errors import ConfigError, InputError, MissingExtra
+from narrows.references import is_model_file
 from narrows.study.methods import METHODS
 from narrows.study.settings import ORIGINAL, NetworkSettings, StudySettings, is_line, one_of
-from narrows.zoo.names import FILES
 
 _PLACE = re.compile(r"\$\{(\w+)\}")
 
@@ -119,7 +119,7 @@ def _check_line(line: str) -> None:
 
 def _placed(named: Any, folder: Path) -> Any:
     """A file as seen from the study's folder; names of other kinds as they are."""
-    is_file = isinstance(named, str) and named.endswith((*FILES, ".toml"))
+    is_file = isinstance(named, str) and (is_model_file(named) or named.endswith(".toml"))
     return str(folder / named) if is_file else named
 
 

@@ -20,12 +20,11 @@ from typing import Final, Literal, cast, final, get_args
 from urllib.parse import parse_qsl
 
 from narrows.errors import InputError
-from narrows.references import is_reference
+from narrows.references import is_model_file, is_reference
 from narrows.zoo.efficientnet_lite import Lite
 from narrows.zoo.members import MEMBERS
 
 Library = Literal["file", "zoo", "timm", "torchvision", "factory"]
-FILES: Final = (".onnx", ".safetensors")
 _OPTIONS: Final = ("size", "pretrained", "seed", "weights", "width", "classes")
 _ZOO_OPTIONS: Final = ("weights", "width", "classes")
 
@@ -73,7 +72,7 @@ def parse(model: str) -> Source:
         >>> parse("timm:resnet50?pretrained=0").pretrained
         False
     """
-    if model.endswith(FILES):
+    if is_model_file(model):
         return Source(library="file", name=model)
     bare, _, query = model.partition("?")
     prefix, colon, name = bare.partition(":")
