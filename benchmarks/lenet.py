@@ -23,7 +23,9 @@ from torch import nn
 
 import shrinking
 from narrows.compress import (
+    Chain,
     DeepIoT,
+    Distillation,
     DynamicNetworkSurgery,
     MagnitudePruning,
     Method,
@@ -36,14 +38,17 @@ from narrows.train import TrainSettings, training_task
 from narrows.zoo.lenet import lenet5, lenet_300_100
 from narrows.zoo.mnist import mnist
 
-DENSE: Final = TrainSettings(epochs=20, learning_rate=0.01, weight_decay=5e-4)
 TUNE: Final = TrainSettings(epochs=15, learning_rate=0.01, weight_decay=5e-4)
 SEARCH: Final = TrainSettings(
-    epochs=16, learning_rate=0.005, schedule="constant", warmup=0.0, weight_decay=5e-4
+    epochs=6, learning_rate=0.005, schedule="constant", warmup=0.0, weight_decay=5e-4
 )
 NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
     "LeNet-5": lenet5,
     "LeNet-300-100": lenet_300_100,
+}
+DENSE: Final = {
+    "LeNet-5": TrainSettings(epochs=20, learning_rate=0.01, weight_decay=5e-4),
+    "LeNet-300-100": TrainSettings(epochs=20, learning_rate=0.05, weight_decay=5e-4),
 }
 
 
@@ -74,10 +79,27 @@ def _surgery(**rates: float) -> DynamicNetworkSurgery:
     )
 
 
+def _deepiot(share: float, epochs: int) -> DeepIoT:
+    """One round of the search, down to a share of what the one before left."""
+    return DeepIoT(
+        share=share,
+        search=replace(SEARCH, epochs=epochs),
+        finetune=replace(TUNE, epochs=4),
+        learning_rate=3e-3,
+    )
+
+
 ROWS: Final = {
     "deepiot": Row(
         network="LeNet-5",
-        method=DeepIoT(share=0.0195, search=SEARCH, finetune=replace(TUNE, epochs=40)),
+        method=Chain(
+            methods=(
+                _deepiot(0.25, 6),
+                _deepiot(0.282, 8),
+                _deepiot(0.277, 12),
+                Distillation(training=replace(TUNE, epochs=40, learning_rate=0.02)),
+            )
+        ),
         paper=1.98,
     ),
     "magnitude": Row(
@@ -86,17 +108,19 @@ ROWS: Final = {
             by="layer",
             targets=(0.7, 0.85, 0.92),
             layers={"conv1": (0.2, 0.3, 0.34), "ip2": (0.5, 0.7, 0.81)},
-            retrain=TUNE,
+            retrain=replace(TUNE, epochs=10),
         ),
         paper=8.0,
     ),
     "surgery": Row(
-        network="LeNet-5", method=_surgery(conv1=0.5, conv2=2.0, ip1=3.0, ip2=2.0), paper=2.35
+        network="LeNet-5", method=_surgery(conv1=0.6, conv2=2.5, ip1=4.0, ip2=2.5), paper=2.35
     ),
     "sparsesep": Row(network="LeNet-5", method=SparseSep(max_drop=0.002), paper=72.39),
     "magnitude-300": Row(
         network="LeNet-300-100",
-        method=MagnitudePruning(by="global", targets=(0.7, 0.85, 0.92), retrain=TUNE),
+        method=MagnitudePruning(
+            by="global", targets=(0.7, 0.85, 0.92), retrain=replace(TUNE, epochs=10)
+        ),
         paper=8.0,
     ),
     "surgery-300": Row(
@@ -126,7 +150,7 @@ def _row(name: str, row: Row, task: Task, seed: int, folder: Path) -> dict[str, 
     torch.manual_seed(seed)
     asked = training_task(task, NETWORKS[row.network](), batch_size=64, seed=seed)
     place = folder / f"dense-{row.network}-{seed}"
-    before = shrinking.dense(asked, replace(DENSE, seed=seed), place)
+    before = shrinking.dense(asked, replace(DENSE[row.network], seed=seed), place)
     place = folder / f"{name}-{seed}"
     found = row.method.apply(
         before, folder=place, progress=lambda line: print(f"{name} {seed}: {line}", flush=True)
