@@ -82,6 +82,7 @@ _TORCHVISION = {
     "vit_b_16": 32,
     "swin_t": 32,
 }
+_OTHERS = ("pruner", "chosen")
 _TIMM = {"efficientnet_lite0": 32, "convnext_atto": 32, "vit_tiny_patch16_224": 32}
 
 
@@ -168,39 +169,48 @@ def measure(make: Make, draws: int, limit_s: int) -> dict[str, Any]:
         row |= {"result": "refused", "reason": str(error)}
         units = Units(groups=(), refused={})
     row["processor_s"] = time.process_time() - started_s
-    return row | {"torch_pruning": others.judged(model, example, units, draws, limit_s)}
+    for way in _OTHERS:
+        chosen = way == "chosen"
+        row[way] = others.judged(model, example, units, draws, limit_s, chosen=chosen)
+    return row
 
 
 def _told(name: str, row: dict[str, Any]) -> str:
     left = ", ".join(f"{share:.0%}" for share in row.get("parameters_left", []))
-    theirs = row["torch_pruning"]
-    whole = f", {len(theirs['whole'])} layers whole" if theirs["whole"] else ""
+    theirs = " | ".join(_of_other(row[way]) for way in _OTHERS)
     return (
         f"| {name} | {row['result']} | {row.get('groups', '')} | {row.get('units', '')} | "
         f"{row.get('least_removed', 0):.0%} | {left} | {len(row.get('refused', ()))} | "
-        f"{row['processor_s']:.0f} | {theirs['result']}{whole} |"
+        f"{row['processor_s']:.0f} | {theirs} |"
     )
 
 
+def _of_other(row: dict[str, Any]) -> str:
+    whole = f", {len(row['whole'])} left whole" if row["whole"] else ""
+    return f"{row['result']}{whole}"
+
+
 def _summary(rows: dict[str, Any]) -> Iterator[str]:
-    yield "\n| kind | rows | exact | refused | torch-pruning: exact | wrong | refused |"
-    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    yield "\nexact / wrong / refused of torch-pruning's own pruner, and with channels chosen:\n"
+    yield "| kind | rows | exact | refused | torch-pruning: its pruner | chosen |"
+    yield "| --- | --: | --: | --: | --: | --: |"
     kinds = list(dict.fromkeys(row["kind"] for row in rows.values()))
     for kind in [*kinds, "all"]:
         mine = [row for row in rows.values() if kind in (row["kind"], "all")]
         ours = Counter(row["result"] for row in mine)
-        theirs = Counter(row["torch_pruning"]["result"] for row in mine)
-        counts = (len(mine), ours["exact"], ours["refused"])
-        counts += tuple(theirs[result] for result in ("exact", "wrong", "refused"))
-        yield f"| {kind} | {' | '.join(map(str, counts))} |"
+        cells = [str(number) for number in (len(mine), ours["exact"], ours["refused"])]
+        for way in _OTHERS:
+            theirs = Counter(row[way]["result"] for row in mine)
+            cells.append(" / ".join(str(theirs[it]) for it in ("exact", "wrong", "refused")))
+        yield f"| {kind} | {' | '.join(cells)} |"
     for name, row in rows.items():
         if row["reason"]:
             yield f"{name}: {row['reason'][:300]}"
         for reason, count in Counter(row.get("refused", {}).values()).items():
             yield f"{name}: {count} layers refused: {reason}"
-        if row["torch_pruning"]["reason"]:
-            theirs = row["torch_pruning"]
-            yield f"{name}: torch-pruning {theirs['result']}: {theirs['reason']}"
+        for way in _OTHERS:
+            if row[way]["reason"]:
+                yield f"{name}: torch-pruning, {way}: {row[way]['result']}: {row[way]['reason']}"
 
 
 def main() -> None:
@@ -216,7 +226,7 @@ def main() -> None:
     if options.out and options.out.exists():
         rows = json.loads(options.out.read_text())
     heads = ("network", "result", "groups", "units", "removed, least", "left", "refused", "s")
-    print(f"| {' | '.join(heads)} | torch-pruning |\n| --- | --- |{' --: |' * 6} --- |")
+    print(f"| {' | '.join(heads)} | its pruner | chosen |\n| --- | --- |{' --: |' * 6} --- | --- |")
     for name, kind, make in networks():
         if options.only not in name:
             continue

@@ -1,11 +1,13 @@
 """torch-pruning on one row of the exactness matrix: what it removes, and whether it is only that.
 
-Judged is what a user of torch-pruning gets: `BasePruner(pruning_ratio=0.25)` over its own
-dependency graph, with random importance, told which layers answer, which have heads and how many.
-Each group it yields says which channels go from which layer. In a copy of the original those
-channels are masked where they are read: at the inputs of convolutions, linear and recurrent layers
-and attention; layer and group normalisation there are over the channels that stay, as torch-pruning
-leaves them. Both networks then answer random inputs in float64. A draw is
+Judged is what a user of torch-pruning gets, in two ways: from its `BasePruner(pruning_ratio=0.25)`
+with random importance, which cuts the same places from each group of a layer; and where channels
+are chosen as a method of one's own would, a quarter of each of `get_all_groups()` at random. Both
+are told which layers answer; the pruner, too, which have heads and how many. Each group says which
+channels go from which layer. In a copy of the original those channels are masked where they are
+read: at the inputs of convolutions, linear and recurrent layers and attention; layer and group
+normalisation there are over the channels that stay, as torch-pruning leaves them. Both networks
+then answer random inputs in float64. A draw is
 
 * exact: they differ by 1e-9 of the largest answer at most;
 * wrong: they differ by more, and nothing was said;
@@ -19,9 +21,10 @@ removes units from it, is listed, not counted.
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,7 +44,9 @@ ANSWERS = "the network answers with them"
 _MIXING = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase)
 
 
-def judged(model: nn.Module, example: Tensor, units: Units, draws: int, limit_s: int) -> Any:
+def judged(
+    model: nn.Module, example: Tensor, units: Units, draws: int, limit_s: int, *, chosen: bool
+) -> dict[str, Any]:
     """The row: result, reason, and the layers that are left whole.
 
     Args:
@@ -50,6 +55,7 @@ def judged(model: nn.Module, example: Tensor, units: Units, draws: int, limit_s:
         units: What narrows finds there.
         draws: How many times channels are drawn.
         limit_s: Processor time of one draw.
+        chosen: Whether channels are chosen here, and not by its pruner.
     """
     if torch_pruning is None:
         return {"result": "not installed", "reason": "", "whole": []}
@@ -60,7 +66,7 @@ def judged(model: nn.Module, example: Tensor, units: Units, draws: int, limit_s:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                error, pruned = _difference(model, example, units, seed)
+                error, pruned = _difference(model, example, units, seed, chosen)
             result, reason = "exact", ""
             if not error <= _TOLERANCE:
                 result, reason = "wrong", f"relative error {error:.1e}"
@@ -82,14 +88,14 @@ def _too_long(*_: object) -> None:
 
 
 def _difference(
-    model: nn.Module, example: Tensor, units: Units, seed: int
+    model: nn.Module, example: Tensor, units: Units, seed: int, chosen: bool
 ) -> tuple[float, set[str]]:
     """The relative error, and the names of the layers that lost channels."""
     torch.manual_seed(seed)
     larger = copy.deepcopy(model).eval()
     randomise_(larger, torch.Generator().manual_seed(seed))
     smaller = copy.deepcopy(larger)
-    left, pruned = _prune_(smaller, example, units)
+    left, pruned = _prune_(smaller, example, units, chosen)
     if not pruned:
         raise RuntimeError("nothing was removed")
     reference = _masked(larger.double(), left)
@@ -102,7 +108,7 @@ def _difference(
 
 
 def _prune_(
-    model: nn.Module, example: Tensor, units: Units
+    model: nn.Module, example: Tensor, units: Units, chosen: bool
 ) -> tuple[dict[tuple[str, bool], list[int]], set[str]]:
     """Let torch-pruning remove a quarter of all channels, and write down which.
 
@@ -113,28 +119,16 @@ def _prune_(
     layers = dict(model.named_modules())
     answering = [name for name, reason in units.refused.items() if reason == ANSWERS]
     answering = [name if name in layers else name.rpartition(".")[0] for name in answering]
-    heads = {
-        module: module.num_heads
-        for module in model.modules()
-        if isinstance(module, nn.MultiheadAttention)
-    }
-    if isinstance(getattr(model, "qkv", None), nn.Linear):
-        heads[model.qkv] = 4  # of the patterns with attention written out
-    pruner = torch_pruning.pruner.BasePruner(
-        model,
-        example,
-        importance=torch_pruning.importance.RandomImportance(),
-        pruning_ratio=_SHARE,
-        ignored_layers=[layers[name] for name in answering if name],
-        in_channel_groups={},
-        out_channel_groups={},
-        num_heads=heads,
-    )
-    graph = pruner.DG
+    ignored = [layers[name] for name in answering if name]
+    if chosen:
+        graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=example)
+        groups = _chosen(graph, ignored)
+    else:
+        graph, groups = _drawn(model, example, ignored)
     names = {module: name for name, module in layers.items()}
     left: dict[tuple[str, bool], list[int]] = {}
     pruned = set()
-    for group in pruner.step(interactive=True):
+    for group in groups:
         for dependency, indices in group:
             layer, function = dependency.target.module, dependency.handler
             if not isinstance(layer, nn.Module) or layer not in names:
@@ -150,6 +144,39 @@ def _prune_(
                 pruned.add(names[layer])
         group.prune()
     return left, pruned
+
+
+def _chosen(graph: Any, ignored: list[nn.Module]) -> Iterator[Any]:
+    """Groups with a quarter of their channels, any of them."""
+    for whole in graph.get_all_groups(ignored_layers=ignored, root_module_types=_MIXING):
+        root, indices = whole[0]
+        count = math.ceil(_SHARE * len(indices))
+        some = torch.randperm(len(indices))[:count].tolist()
+        group = graph.get_pruning_group(root.target.module, root.handler, some)
+        if graph.check_pruning_group(group):
+            yield group
+
+
+def _drawn(model: Any, example: Tensor, ignored: list[nn.Module]) -> tuple[Any, Iterator[Any]]:
+    """The dependency graph and the groups of its own pruner."""
+    heads = {
+        module: module.num_heads
+        for module in model.modules()
+        if isinstance(module, nn.MultiheadAttention)
+    }
+    if isinstance(getattr(model, "qkv", None), nn.Linear):
+        heads[model.qkv] = 4  # of the patterns with attention written out
+    pruner = torch_pruning.pruner.BasePruner(
+        model,
+        example,
+        importance=torch_pruning.importance.RandomImportance(),
+        pruning_ratio=_SHARE,
+        ignored_layers=ignored,
+        in_channel_groups={},
+        out_channel_groups={},
+        num_heads=heads,
+    )
+    return pruner.DG, pruner.step(interactive=True)
 
 
 def _masked(model: nn.Module, left: Mapping[tuple[str, bool], list[int]]) -> nn.Module:
