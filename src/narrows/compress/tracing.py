@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias, final
 
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from narrows.compress.attention import ReducedAttention
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm, counted_layer_norm
@@ -13,12 +15,16 @@ from narrows.errors import ModelError
 Example: TypeAlias = Tensor | tuple[Tensor, ...]
 Origins: TypeAlias = dict[fx.Node, fx.Node]
 
-_WHOLE = (ReducedAttention, CountedLayerNorm, CountedGroupNorm)
+_WHOLE = (ReducedAttention, CountedLayerNorm, CountedGroupNorm, _BatchNorm, _ConvNd)
 
 
 @final
 class _LayerTracer(fx.Tracer):  # type: ignore[misc]
-    """Keeps layers of torch.nn whole, those that stand for them, and others with branches."""
+    """Keeps layers of torch.nn whole, those that stand for them, and others with branches.
+
+    So are convolutions and batch normalisations that libraries derive from torch.nn's: what they
+    do besides (padding, an activation) leaves units where they are, and every removal is checked.
+    """
 
     def __init__(self, whole: tuple[type[nn.Module], ...]) -> None:
         super().__init__(autowrap_functions=(counted_layer_norm,))
