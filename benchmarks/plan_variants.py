@@ -42,7 +42,7 @@ from narrows.plan.record import PlanRecord
 from narrows.plan.store import PlanFolder
 from narrows.task import Task
 from narrows.train import TrainingTask, TrainSettings, crop_and_flip, training_task
-from narrows.zoo.cifar import cifar10
+from narrows.zoo.cifar import task as cifar10
 from narrows.zoo.export import export
 from narrows.zoo.families import FAMILIES
 from plan_int8 import measured, places_of, print_row, print_variants, row_of
@@ -55,7 +55,7 @@ def main() -> int:
     options = _options()
     torch.set_num_threads(1)
     os.environ[DATA] = str(options.data)
-    out, task = make_folder(options.folder), cifar10(options.data)
+    out, task = make_folder(options.folder), cifar10()
     models = _models(task, options)
     places = places_of(options, out / "tiny")
     folder = PlanFolder(path=out / "plan")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from narrows.errors import ConfigError, NarrowsError
 
 _MODEL_FILES: Final = (".onnx", ".safetensors")
+_LIBRARIES: Final = ("zoo:", "timm:", "torchvision:")
 
 
 def is_model_file(text: str) -> bool:
@@ -22,7 +23,7 @@ def is_model_file(text: str) -> bool:
         >>> is_model_file("net.onnx"), is_model_file("zoo:lenet5?weights=net.safetensors")
         (True, False)
     """
-    return text.endswith(_MODEL_FILES) and not text.startswith("zoo:")
+    return text.endswith(_MODEL_FILES) and not text.startswith(_LIBRARIES)
 
 
 def is_reference(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from narrows.compress import DeepIoT, DynamicNetworkSurgery, SurgerySettings, UnitPruning
-from narrows.compress.catalog import METHODS, method_of
+from narrows.compress.catalog import METHODS, method_of, settings_of
 from narrows.errors import ConfigError
 from narrows.train import TrainSettings
 
@@ -45,6 +45,12 @@ def test_every_method_is_in_the_table_under_its_name() -> None:
     assert set(METHODS) == learned | {"sparsesep", "dead_units"}
 
 
+def test_none_is_nothing_where_a_setting_may_be_left_out() -> None:
+    pruning = method_of("units:shares=[0.5],cost=macs,retrain=none")
+    assert pruning == UnitPruning(shares=(0.5,), cost="macs", retrain=None)
+    assert settings_of(TrainSettings, "epochs=2,patience=none").patience is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -53,7 +59,7 @@ def test_every_method_is_in_the_table_under_its_name() -> None:
         ("units:shares=[0.5]", "retrain"),
         ("units:shares=[0.5],retrain.epochs=0", "epochs is 0"),
         ("units:shares=[0.5],retrain.epochs=1,speed=2", "speed"),
-        ("units:shares=[0.5", "expected units:KEY=VALUE"),
+        ("units:shares=[0.5", "expected KEY=VALUE"),
         ("units:shares=[0.5],cost=watts,retrain.epochs=1", "watts"),
     ],
 )
