@@ -61,7 +61,8 @@ def settings(
     names: tuple[str, ...] = NAMES, *, threads: tuple[int, ...] = (1, 2), title: str = "invented"
 ) -> StudySettings:
     variants = tuple(
-        VariantSettings(name=name, method=None if name == "original" else name) for name in VARIANTS
+        VariantSettings(name=name, methods=() if name == "original" else (name,))
+        for name in VARIANTS
     )
     return StudySettings(
         name=title,
