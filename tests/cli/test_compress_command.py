@@ -103,6 +103,23 @@ def test_a_person_reads_a_table_and_a_second_run_starts_from_the_file(
     assert record["parameters"]["original"] == before
 
 
+def test_energy_is_measured_where_there_is_a_meter(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{step / 1000:.3f},{3 + step % 7 / 7:.3f}" for step in range(120_000)]
+    (here / "meter.csv").write_text("timestamp_s,power_w\n" + "\n".join(rows) + "\n")
+    words = ["compress", "compress_clouds:trained", "--method", UNITS, "-o", "out", "--json"]
+    words += ["--energy", "replay:meter.csv", "--energy-seconds", "0.1"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)["energy_j"]
+    assert found["original"]["sensor"] == found["compressed"]["sensor"] == "replay:meter.csv"
+    for one in found.values():
+        assert one["total"]["low"] <= one["total"]["value"] <= one["total"]["high"]
+    assert main([*words[:3], UNITS, "-o", "other", "--energy", "nothing"]) == 1
+    assert "nothing" in capsys.readouterr().err
+    assert not (here / "other").exists()
+
+
 def test_zeros_that_save_no_time_are_not_sold_as_speed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from narrows.cli import measure_options as options
 
 if TYPE_CHECKING:
     from torch import nn
 
     from narrows.cli.progress import Note
     from narrows.compress import LayerTable
+    from narrows.measure.contender import Contender
     from narrows.measure.record import Measurement
+    from narrows.measure.sensors import NoEnergy, Sensor
     from narrows.train import Epoch, TrainingTask, TrainSettings
 
 
@@ -51,6 +57,9 @@ def compress(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of order and augmentation.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of training and timing.")] = 1,
+    energy: options.Energy = "auto",
+    energy_seconds: options.EnergySeconds = 5.0,
+    meter_offset: options.MeterOffset = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Make a network smaller, and measure it beside the original.
@@ -63,6 +72,7 @@ def compress(
     from rich.console import Console
 
     from narrows.cli.compress_text import print_record
+    from narrows.cli.measure_setup import sensor_named
     from narrows.cli.progress import progress_bar
     from narrows.compress import Chain, layer_table
     from narrows.compress.catalog import method_of, settings_of
@@ -71,6 +81,7 @@ def compress(
     from narrows.train import TrainSettings
 
     methods = tuple(method_of(each) for each in method)
+    meter = sensor_named(energy, meter_offset)
     first = None if train is None else settings_of(TrainSettings, train)
     torch.set_num_threads(threads)
     asked = _asked(model, task, batch_size, seed, flip=flip, untrained=first is not None)
@@ -81,12 +92,14 @@ def compress(
             asked, folder=out / "work", progress=lambda line: note(line, 0, 0)
         )
         save_network(made, out / "model.safetensors")
+        paths = _exported(asked, made, out, note)
         record = {
             "model": model,
             "task": asked.task.name,
             "train": train,
             "methods": method,
-            **_measured(asked, made, out, threads, note),
+            **_judged(asked, paths, note),
+            **_timed(paths, threads, partial(_energy, sensor=meter, seconds=energy_seconds), note),
             **_table(layer_table(made, asked.model)),
         }
         write_atomic(out / "record.json", json.dumps(record, indent=1) + "\n")
@@ -130,17 +143,9 @@ def _trained(asked: TrainingTask, settings: TrainSettings, out: Path, note: Note
     return replace(asked, model=model.cpu().eval())
 
 
-def _measured(
-    asked: TrainingTask, made: nn.Module, out: Path, threads: int, note: Note
-) -> dict[str, Any]:
-    """Multiply-accumulates, file sizes, latencies and quality of both."""
-    from narrows.cli.quality_record import quality_record
+def _exported(asked: TrainingTask, made: nn.Module, out: Path, note: Note) -> dict[str, Path]:
+    """The ONNX files of both."""
     from narrows.files import write_atomic
-    from narrows.graph import load
-    from narrows.graph.cost import total_macs
-    from narrows.measure.judging import judge
-    from narrows.measure.latency import Schedule, compare
-    from narrows.measure.workers import open_contender
     from narrows.zoo.export import export
 
     paths = {"original": out / "original.onnx", "compressed": out / "model.onnx"}
@@ -148,26 +153,64 @@ def _measured(
         note(f"export {name}", 0, 0)
         proto = export(network, tuple(asked.example.shape[1:]), name=name)
         write_atomic(path, proto.SerializeToString())
+    return paths
+
+
+def _judged(asked: TrainingTask, paths: dict[str, Path], note: Note) -> dict[str, Any]:
+    """Multiply-accumulates, file sizes and quality of both."""
+    from narrows.cli.quality_record import quality_record
+    from narrows.graph import load
+    from narrows.graph.cost import total_macs
+    from narrows.measure.judging import judge
+
     models = {name: load(path) for name, path in paths.items()}
     judged = [
         judge(one, asked.task, "report", progress=lambda done, of: note("judge", done, of))
         for one in models.values()
     ]
+    return {
+        "macs": {name: total_macs(one) for name, one in models.items()},
+        "size_bytes": {name: path.stat().st_size for name, path in paths.items()},
+        "quality": quality_record(*judged, name="compressed"),
+    }
+
+
+def _timed(
+    paths: dict[str, Path], threads: int, energy: Callable[[Contender], Any], note: Note
+) -> dict[str, Any]:
+    """Latencies of both from the same rounds, and the energy of one inference of each."""
+    from narrows.measure.latency import Schedule, compare
+    from narrows.measure.workers import open_contender
+
     note("latency", 0, 0)
     contenders = {n: open_contender(path, threads=threads, name=n) for n, path in paths.items()}
     try:
         taken = compare(contenders, schedule=Schedule(threads=threads, session_s=6, limit_s=30))
+        note("energy", 0, 0)
+        used = {name: energy(contender) for name, contender in contenders.items()}
     finally:
         for contender in contenders.values():
             contender.close()
-    ratio = taken.ratio("original", "compressed")
     return {
-        "macs": {name: total_macs(one) for name, one in models.items()},
-        "size_bytes": {name: path.stat().st_size for name, path in paths.items()},
         "latency_s": {n: _with_interval(m) for n, m in taken.measurements.items()},
-        "speed_up": _with_interval(ratio),
+        "speed_up": _with_interval(taken.ratio("original", "compressed")),
         "verdict": taken.verdict("compressed", "original"),
-        "quality": quality_record(*judged, name="compressed"),
+        "energy_j": used,
+    }
+
+
+def _energy(contender: Contender, *, sensor: Sensor | NoEnergy, seconds: float) -> dict[str, Any]:
+    """Joules of one inference, in all and above idle; None with the reason without a sensor."""
+    from narrows.measure.energy import NoEnergy, measure_energy
+
+    found = measure_energy(contender, sensor, load_s=seconds, idle_s=seconds)
+    if isinstance(found, NoEnergy):
+        return {"total": None, "dynamic": None, "reason": found.reason}
+    return {
+        "total": _with_interval(found.total_j),
+        "dynamic": _with_interval(found.dynamic_j),
+        "sensor": found.sensor,
+        "warnings": list(found.warnings),
     }
 
 

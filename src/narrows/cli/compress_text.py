@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from narrows.cli.columns import print_columns
 from narrows.cli.inspect_files import plain
-from narrows.units import bytes_text, macs_text, seconds_text
+from narrows.units import bytes_text, joules_text, macs_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,7 @@ def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
         _shares("MACs", macs["original"], macs["compressed"], macs_text),
         _shares("ONNX file", sizes["original"], sizes["compressed"], bytes_text),
         _latency(record),
+        _energy(record["energy_j"]),
         _quality(record["quality"]),
     ]
     print_columns(console, rows)
@@ -72,6 +73,19 @@ def _latency(record: dict[str, Any]) -> Row:
     ]
     ratio_text = f"{ratio['value']:.2f} × ({ratio['low']:.2f} to {ratio['high']:.2f})"
     return ("latency", shown[0], shown[1], f"{ratio_text}, {record['verdict']}")
+
+
+def _energy(used: dict[str, Any]) -> Row:
+    """Joules above idle; without a sensor why there are none."""
+    before, after = used["original"], used["compressed"]
+    if before["dynamic"] is None or after["dynamic"] is None:
+        return ("energy", "none", "none", before.get("reason", "") or after.get("reason", ""))
+    shown = [
+        f"{joules_text(one['dynamic']['value'])} ({joules_text(one['dynamic']['low'])} to "
+        f"{joules_text(one['dynamic']['high'])})"
+        for one in (before, after)
+    ]
+    return ("energy", shown[0], shown[1], f"above idle, {before['sensor']}")
 
 
 def _quality(quality: dict[str, Any]) -> Row:

@@ -135,7 +135,7 @@ def _wanted(asked: Asked) -> Wanted:
     presets: list[Preset] = ["mlperf"] if asked.mlperf else []
     presets += ["tiny"] if asked.tiny else []
     return Wanted(
-        energy=_sensor(asked.energy, asked.meter_offset_s),
+        energy=sensor_named(asked.energy, asked.meter_offset_s),
         energy_s=asked.energy_s,
         presets=tuple(presets),
         loadgen=loadgen,
@@ -226,7 +226,7 @@ def _torch(model: str, title: str, threads: int, feeding: Feeding) -> Candidate:
     )
 
 
-def _sensor(text: str, offset_s: float) -> Sensor | NoEnergy:
+def sensor_named(text: str, offset_s: float) -> Sensor | NoEnergy:
     """The sensor a user named.
 
     Args:
