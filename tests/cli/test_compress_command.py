@@ -97,8 +97,9 @@ def test_a_person_reads_a_table_and_a_second_run_starts_from_the_file(
     for part in ("parameters", "MACs", "ONNX file", "latency", "top1", "layer", "record.json"):
         assert part in shown
     again = ["compress", "first/model.safetensors", *words, "--method", UNITS, "-o", "second"]
-    assert main([*again, "--json"]) == 0
+    assert main([*again, "--taught", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
+    assert record["taught"]
     before = json.loads((here / "first/record.json").read_text())["parameters"]["left"]
     assert record["parameters"]["original"] == before
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from narrows.compress import Chain, Distillation, UnitPruning
+from narrows.compress import Chain, Distillation, UnitPruning, taught
 from narrows.compress.methods.distillation import _freeze_after_
 from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, outputs
@@ -28,11 +28,29 @@ def test_the_loss_is_the_papers(clouds: TrainingTask) -> None:
     student, teacher = small().eval(), clouds.model
     x, y = next(clouds.fit.batches(0))
     with torch.no_grad():
-        found = method._loss(clouds.loss, teacher, (), student, x, y)
+        found = method._loss(method._taught(clouds.loss, teacher), (), student, x, y)
         t, s = (functional.softmax(net(x) / 3, -1) for net in (teacher, student))
         kl = (t * (t.log() - s.log())).sum(-1).mean()
         expected = 0.3 * functional.cross_entropy(student(x), y) + 0.7 * 9 * kl
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_task_is_taught_by_its_own_network_sample_by_sample(clouds: TrainingTask) -> None:
+    student, x = small().eval(), clouds.example.repeat(4, 1) + torch.arange(4)[:, None] / 4
+    y = torch.tensor([0, 1, 2, 0])
+    task = taught(clouds, temperature=2.0, weight=0.25)
+    with torch.no_grad():
+        found = task.loss(student, x, y)
+        for each, one, label in zip(found, x, y, strict=True):
+            t, s = ((net(one[None])[0] / 2).softmax(0) for net in (clouds.model.eval(), student))
+            kl = sum(p * (p / q).log() for p, q in zip(t, s, strict=True))
+            cross = -student(one[None])[0].log_softmax(0)[label]
+            assert float(each) == pytest.approx(float(0.75 * cross + 0.25 * 4 * kl), rel=1e-4)
+    pruned = UnitPruning(shares=(0.5,), retrain=TRAINING).apply(task)
+    assert pruned[0].out_features < 24
+    for wrong in ({"temperature": 0.0}, {"weight": 1.5}):
+        with pytest.raises(ConfigError, match="expected"):
+            taught(clouds, **wrong)
 
 
 def test_a_student_comes_nearer_to_its_teacher_than_labels_alone_bring_it(

@@ -55,6 +55,10 @@ def compress(
     flip: Annotated[
         bool, typer.Option("--flip", help="Train on pictures shifted and mirrored at random.")
     ] = False,
+    taught: Annotated[
+        bool,
+        typer.Option("--taught", help="In every method the original's answers are learned, too."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of order and augmentation.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of training and timing.")] = 1,
     energy: options.Energy = "auto",
@@ -75,6 +79,7 @@ def compress(
     from narrows.cli.measure_setup import sensor_named
     from narrows.cli.progress import progress_bar
     from narrows.compress import Chain, layer_table
+    from narrows.compress import taught as with_teacher
     from narrows.compress.catalog import method_of, settings_of
     from narrows.files import folders, write_atomic
     from narrows.store import save_network
@@ -89,7 +94,9 @@ def compress(
         if first is not None:
             asked = _trained(asked, first, out, note)
         made = Chain(methods=methods).apply(
-            asked, folder=out / "work", progress=lambda line: note(line, 0, 0)
+            with_teacher(asked) if taught else asked,
+            folder=out / "work",
+            progress=lambda line: note(line, 0, 0),
         )
         save_network(made, out / "model.safetensors")
         paths = _exported(asked, made, out, note)
@@ -98,6 +105,7 @@ def compress(
             "task": asked.task.name,
             "train": train,
             "methods": method,
+            "taught": taught,
             **_judged(asked, paths, note),
             **_timed(paths, threads, partial(_energy, sensor=meter, seconds=energy_seconds), note),
             **_table(layer_table(made, asked.model)),

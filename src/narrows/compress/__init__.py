@@ -22,6 +22,7 @@ from narrows.compress.removal import remove_units as remove_units
 from narrows.compress.sparse_formats import WeightSize as WeightSize
 from narrows.compress.sparse_formats import choose_format as choose_format
 from narrows.compress.sparse_formats import weight_size as weight_size
+from narrows.compress.teaching import taught as taught
 from narrows.compress.units import UnitGroup as UnitGroup
 from narrows.compress.units import Units as Units
 from narrows.compress.units import find_units as find_units

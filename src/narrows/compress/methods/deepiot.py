@@ -35,8 +35,8 @@ class DeepIoT(Method):
     with moving averages c and v of the loss. The threshold τ rises from 0; a unit whose p falls
     below it is suppressed, and comes back when p rises again. When the units above τ cost no more
     than asked, τ goes back as far as that still holds, and they are fixed: z = 1 where p > τ. Then
-    all others are removed for real, and what is left is trained by `finetune`. Units that are coupled (by additions, depthwise convolutions,
-    the time steps of recurrent layers) share one p.
+    all others are removed for real, and what is left is trained by `finetune`. Units that are
+    coupled (by additions, depthwise convolutions, the time steps of recurrent layers) share one p.
 
     With `max_drop` all this is done in rounds, each from the network of the one before and to
     `round_share` of what that left, down to `share`; the first round after which the score on

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
+from narrows.compress.teaching import TEMPERATURE, WEIGHT, TaughtLoss
 from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, train
-from narrows.train.task import Loss
+from narrows.train.task import Loss, squared_error
 
 
 @final
@@ -53,8 +54,8 @@ class Distillation(Method):
 
     name: ClassVar[str] = "distillation"
     training: TrainSettings
-    temperature: float = 4.0
-    weight: float = 0.9
+    temperature: float = TEMPERATURE
+    weight: float = WEIGHT
     cut: str | None = None
     feature_weight: float = 1.0
 
@@ -64,14 +65,10 @@ class Distillation(Method):
         Raises:
             ConfigError: A value is out of its range.
         """
-        for name, good in (
-            ("temperature", self.temperature > 0),
-            ("weight", 0 <= self.weight <= 1),
-            ("feature_weight", self.feature_weight >= 0),
-        ):
-            if not good:
-                msg = f"{name} is {getattr(self, name)}: expected more than 0, for weight 0 to 1"
-                raise ConfigError(msg)
+        if not self.feature_weight >= 0:
+            msg = f"feature_weight is {self.feature_weight}: expected 0 or more"
+            raise ConfigError(msg)
+        self._taught(squared_error, nn.Identity())
 
     def apply(
         self, task: TrainingTask, *, folder: Path | None = None, progress: Tell | None = None
@@ -84,7 +81,11 @@ class Distillation(Method):
         student, teacher = copy.deepcopy(task.model), copy.deepcopy(task.teacher).eval()
         tail = () if self.cut is None else _freeze_after_(student, self.cut, task.example)
         taught = train(
-            replace(task, model=student, loss=partial(self._loss, task.loss, teacher, tail)),
+            replace(
+                task,
+                model=student,
+                loss=partial(self._loss, self._taught(task.loss, teacher), tail),
+            ),
             self.training,
             folder=None if folder is None else folder / "training",
             progress=epoch_teller(progress, "distillation", self.training.epochs),
@@ -93,30 +94,19 @@ class Distillation(Method):
             parameter.requires_grad_(before.requires_grad)
         return taught.eval()
 
+    def _taught(self, loss: Loss, teacher: nn.Module) -> TaughtLoss:
+        return TaughtLoss(
+            loss=loss, teacher=teacher, temperature=self.temperature, weight=self.weight
+        )
+
     def _loss(
-        self,
-        loss: Loss,
-        teacher: nn.Module,
-        tail: tuple[str, ...],
-        student: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        self, loss: TaughtLoss, tail: tuple[str, ...], student: nn.Module, x: Tensor, y: Tensor
     ) -> Tensor:
         """Of the labels, of the teacher's answers and, at a cut, of its features."""
-        teacher.to(x.device)
         for name in tail:
             student.get_submodule(name).eval()  # its statistics are frozen, too
-        answers = _Kept(student)
-        with torch.no_grad(), _watched(teacher, self.cut) as wanted:
-            soft = teacher(x).float() / self.temperature
-        with _watched(student, self.cut) as seen:
-            labelled = loss(answers, x, y).mean()
-        learned = answers.last.float() / self.temperature
-        kl = functional.kl_div(
-            learned.log_softmax(-1), soft.log_softmax(-1), reduction="none", log_target=True
-        )
-        taught = self.temperature**2 * kl.sum(-1).mean()
-        total = (1 - self.weight) * labelled + self.weight * taught
+        with _watched(loss.teacher, self.cut) as wanted, _watched(student, self.cut) as seen:
+            total = loss(student, x, y).mean()
         if self.cut is not None:
             wide, narrow = wanted[0].float(), seen[0].float()
             if wide.shape != narrow.shape:
@@ -128,19 +118,6 @@ class Distillation(Method):
             difference = functional.mse_loss(narrow, wide) / wide.var().clamp(min=1e-12)
             total = total + self.feature_weight * difference
         return total
-
-
-@final
-class _Kept:
-    """A network that remembers its last answer, so that the task's loss need not tell it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self.last = torch.zeros(0)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        self.last = self._model(*inputs)
-        return self.last
 
 
 @contextmanager
