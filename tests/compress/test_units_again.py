@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from narrows.compress.costs import UnitCosts
 from narrows.compress.removal import remove_units
-from narrows.compress.units import Units, find_units
+from narrows.compress.units import Units, find, find_units
 
 
 class Normed(nn.Module):
@@ -94,3 +95,13 @@ def test_groups_that_have_become_narrow_go_as_a_whole() -> None:
     assert find_units(once, x).groups[0].size == 4
     twice = remove_units(once, x, {"0": [0, 2, 3]})
     assert (twice[2].groups, twice[2].in_channels) == (3, 6)
+
+
+def test_attention_with_fewer_heads_costs_what_its_weights_do() -> None:
+    torch.manual_seed(0)
+    network, x = patterns.Attention("module"), patterns.example()
+    smaller = remove_units(network, x, {"mha.heads": [0, 2]})
+    whole = UnitCosts(network, find(network, x), x, "macs")
+    stays = torch.tensor([True, False, True, False])
+    left = UnitCosts(smaller, find(smaller, x), x, "macs").whole
+    assert left == whole.of({"mha.heads": stays})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from narrows.compress.analysis import named_weights
+from narrows.compress.attention import ReducedAttention
 from narrows.compress.tracing import Example, as_inputs
 from narrows.compress.units import Found
 from narrows.errors import ModelError
@@ -18,6 +19,7 @@ from narrows.errors import ModelError
 Counted = Literal["parameters", "macs"]
 Cost = Literal["parameters", "macs", "latency"]
 COSTS: Final = ("parameters", "macs", "latency")
+_WEIGHING: Final = (_ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention, ReducedAttention)
 
 
 class Costs(ABC):
@@ -130,7 +132,8 @@ def _uses(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
     def watch(name: str, layer: nn.Module) -> None:
         def hook(_: nn.Module, given: tuple[Tensor, ...], result: object) -> None:
             count = _places(layer, given[0], result) / samples
-            for part, tensor in layer.named_parameters():
+            whole = isinstance(layer, nn.MultiheadAttention)  # its inner layer is never called
+            for part, tensor in layer.named_parameters(recurse=whole):
                 if tensor.ndim > 1:
                     key = f"{name}.{part}" if name else part
                     uses[key] = uses.get(key, 0.0) + count
@@ -139,7 +142,7 @@ def _uses(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
     for name, layer in model.named_modules():
-        if isinstance(layer, _ConvNd | nn.Linear | nn.RNNBase | nn.MultiheadAttention):
+        if isinstance(layer, _WEIGHING):
             watch(name, layer)
     training = model.training
     try:
