@@ -61,6 +61,8 @@ def judged(
         return {"result": "not installed", "reason": "", "whole": []}
     row: dict[str, Any] = {"result": "exact", "reason": "", "whole": []}
     for seed in range(draws):
+        if row["reason"].startswith("TimeoutError"):
+            break
         signal.signal(signal.SIGPROF, _too_long)
         signal.setitimer(signal.ITIMER_PROF, limit_s)
         try:
