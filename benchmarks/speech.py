@@ -49,11 +49,15 @@ DENSE: Final = TrainSettings(
     clip_norm=5.0,
     precision="bf16",
 )
-TUNE: Final = replace(DENSE, epochs=8)
-SEARCH: Final = replace(DENSE, epochs=6, learning_rate=5e-4, schedule="constant", warmup=0.0)
+TUNE: Final = replace(DENSE, epochs=10)
+SEARCH: Final = replace(DENSE, epochs=10, learning_rate=5e-4, schedule="constant", warmup=0.0)
 _STEPS: Final = STRINGS["fit"] // BATCH
 # Thresholds of each kind of layer (DeepIoT, section 5): inputs, states, the output.
 _C: Final = {"weight_ih": 0.4, "weight_hh": 0.4, "out": 0.0}
+
+
+def _deepiot(share: float) -> DeepIoT:
+    return DeepIoT(share=share, search=SEARCH, finetune=TUNE, learning_rate=5e-3)
 
 
 def _surgery(model: nn.Module) -> DynamicNetworkSurgery:
@@ -73,8 +77,8 @@ def _surgery(model: nn.Module) -> DynamicNetworkSurgery:
 
 ROWS: Final = {
     "dense": lambda model: None,
-    "deepiot": lambda model: DeepIoT(share=0.148, search=SEARCH, finetune=TUNE),
-    "deepiot-10": lambda model: DeepIoT(share=0.0995, search=SEARCH, finetune=TUNE),
+    "deepiot": lambda model: _deepiot(0.148),
+    "deepiot-10": lambda model: _deepiot(0.0995),
     "dyns-ext": _surgery,
 }
 
