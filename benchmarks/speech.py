@@ -35,7 +35,14 @@ from narrows.measure.latency import Schedule, compare
 from narrows.measure.quality import paired_drop_by_metric
 from narrows.measure.workers import open_contender
 from narrows.task import Task
-from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
+from narrows.train import (
+    ArrayLoader,
+    TrainingTask,
+    TrainSettings,
+    outputs,
+    train,
+    training_task,
+)
 from narrows.zoo.bilstm import BiLSTM, ctc
 from narrows.zoo.export import export
 from narrows.zoo.speech_digits import CEPSTRA, SPEAKERS, STRINGS, read_recordings, spoken_digits
@@ -178,8 +185,10 @@ def _reported(
     dense: TrainingTask, model: nn.Module
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Answers to the report speaker's strings, and the labels."""
-    report = training_task(replace(dense.task, choose=dense.task.report), model)
-    return outputs(model, report.choose)
+    report = dense.task.report
+    samples, labels = (torch.from_numpy(values) for values in (report.sources, report.labels))
+    prepared = dense.task.preprocess
+    return outputs(model, ArrayLoader(samples=samples, labels=labels, preprocess=prepared))
 
 
 def _timed(models: dict[str, nn.Module], task: Task, folder: Path) -> dict[str, Any]:
