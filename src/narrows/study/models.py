@@ -107,20 +107,23 @@ def variant_file(network: Network, variant: VariantSettings, folder: Path, note:
     path = _kept(network.settings, variant, folder)
     if not path.is_file():
         note(f"make {variant.name} of {network.settings.name}")
-        _write(path, _made(network, variant, path.with_suffix(".work"), note))
+        _write(path, _made(network, variant, path, note))
     return path
 
 
-def _made(network: Network, variant: VariantSettings, work: Path, note: Note) -> onnx.ModelProto:
+def _made(network: Network, variant: VariantSettings, path: Path, note: Note) -> onnx.ModelProto:
     """What a variant's methods make of the original, one after another."""
-    model = network.model
-    if variant.training_lines:
+    lines = variant.training_lines
+    if lines and not variant.exported_methods:
         from narrows.study.trained import trained_variant
 
-        proto = trained_variant(network.settings, variant, work, note)
-        if not variant.exported_methods:
-            return proto
-        model = load(proto)
+        return trained_variant(network.settings, variant, path.with_suffix(".work"), note)
+    model = network.model
+    if lines:
+        # Trained once, also where it is a variant by itself.
+        alone = VariantSettings(name=f"{variant.name}, trained", methods=lines)
+        beside = (one for one in network.settings.variants if one.methods == lines)
+        model = load(variant_file(network, next(beside, alone), path.parent, note))
     *first, last = variant.exported_methods
     samples = list(_samples(network))
     for name in first:
