@@ -1,0 +1,86 @@
+"""Three tasks of motion recordings: what exercise, what movement, and who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from narrows.task import Task
+from narrows.train.task import Augment
+from narrows.zoo.activity import GRAVITY, Spectra, Windows, windows
+from narrows.zoo.activity_files import read_recordings, watch_recordings
+from narrows.zoo.activity_tasks import activity_task, disturbing, identity_task
+
+# Subjects to choose and to report on, by turns.
+FOLDS: Final = ((7, (8, 9, 10)), (4, (5, 6, 7)), (1, (2, 3, 4)))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ready:
+    """A task, how its windows are disturbed for training, and each report window's recording."""
+
+    task: Task
+    disturb: Augment
+    recordings: NDArray[np.int64]
+
+
+def exercises(_: Path, seed: int) -> Ready:
+    """Which of seven exercises of the shoulder a watch sees, in windows of 5 s.
+
+    Ten people; the seed says which three are reported on. The recordings come with the Python
+    package seglearn.
+    """
+    from seglearn.datasets import load_watch
+
+    recordings, labels = watch_recordings(load_watch())
+    cut = windows(recordings, Spectra(interval_s=0.25, stride=1, least=20))
+    choose, report = FOLDS[seed % len(FOLDS)]
+    task = activity_task(
+        "exercises", recordings, cut, labels, choose=[str(choose)], report=list(map(str, report))
+    )
+    return _ready(task, cut, every=4, most_rad=0.3)
+
+
+def movements(data: Path, _: int) -> Ready:
+    """Whether somebody sits, stands up, walks, turns or sits down, for most of a window of 2 s.
+
+    23 people with a phone and a watch; 15 to 17 choose, 18 to 23 report.
+    """
+    recordings, labels = read_recordings(data)
+    cut = windows(recordings, Spectra(interval_s=0.1, stride=1, least=20, scales=(GRAVITY, 1.0)))
+    choose, report = ([str(n) for n in range(*ends)] for ends in ((15, 18), (18, 24)))
+    task = activity_task("movements", recordings, cut, labels, choose=choose, report=report)
+    return _ready(task, cut, every=5, most_rad=0.3)
+
+
+def identity(data: Path, _: int) -> Ready:
+    """Which of these 23 people it is, in windows of 5 s, from the last fifth of their turns."""
+    recordings, _labels = read_recordings(data)
+    cut = windows(recordings, Spectra(interval_s=0.25, stride=1, least=20, scales=(GRAVITY, 1.0)))
+    return _ready(identity_task("identity", recordings, cut), cut, every=4, most_rad=0.1)
+
+
+TASKS: Final[dict[str, Callable[[Path, int], Ready]]] = {
+    "exercises": exercises,
+    "identity": identity,
+    "movements": movements,
+}
+
+
+def _ready(task: Task, cut: Windows, *, every: int, most_rad: float) -> Ready:
+    """Training takes windows that begin at each interval, the other sets only some of these."""
+    thin = {
+        name: task.sets[name].take(np.arange(0, len(task.sets[name]), every))
+        for name in ("choose", "report")
+    }
+    task = replace(task, **thin)
+    owner = {row.tobytes(): number for row, number in zip(cut.x, cut.recordings, strict=True)}
+    owners = np.array([owner[np.asarray(row).tobytes()] for row in task.report.sources])
+    disturb = disturbing(most_rad=most_rad, noise=(0.05, 0.1), scale=0.1)
+    return Ready(task=task, disturb=disturb, recordings=owners)
