@@ -34,6 +34,7 @@ from narrows.task import Task
 from narrows.train import TrainingTask, TrainSettings, crop_and_flip, training_task
 from narrows.zoo.cifar import cifar10
 from narrows.zoo.families import FAMILIES
+from prune_families import macs
 
 TEACHER: Final = FAMILIES["cifar_vgg16"]
 CUT: Final = "0.23"
@@ -106,6 +107,7 @@ def _judged(name: str, asked: TrainingTask, teacher: nn.Module, found: nn.Module
         f"{name}_error_percent": both["error_percent"],
         f"{name}_drop_points": both["drop_points"],
         "parameters_left_percent": both["parameters_left_percent"],
+        "macs_left_percent": 100 * macs(found, asked) / macs(teacher, asked),
     }
 
 
@@ -114,11 +116,12 @@ def _teller(what: str) -> Any:
 
 
 def _text(row: dict[str, Any]) -> str:
+    size = f"{row['macs_left_percent']:.1f} % of MACs, {row['parameters_left_percent']:.1f} %"
+    names = ("teacher", LABELS, TAUGHT)
+    errors = ", ".join(f"{row[f'{name}_error_percent']:.2f} % ({name})" for name in names)
     return (
-        f"{row['row']} seed {row['seed']}: {row['parameters_left_percent']:.1f} % of the teacher's "
-        f"parameters; error {row['teacher_error_percent']:.2f} % (teacher), "
-        f"{row['labels_error_percent']:.2f} % (labels), {row['taught_error_percent']:.2f} % "
-        f"(taught): {row['recovered']:.0%} of a gap of {row['gap_points']:.2f} points recovered"
+        f"{row['row']} seed {row['seed']}: {size} of parameters; error {errors}: "
+        f"{row['recovered']:.0%} of a gap of {row['gap_points']:.2f} points recovered"
     )
 
 

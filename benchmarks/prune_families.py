@@ -60,15 +60,16 @@ def main() -> None:
         for seed in options.seeds:
             for family in options.families:
                 for method in options.methods:
-                    print(_text(_row(task, family, method, seed, options)), flush=True)
+                    print(text(_row(task, family, method, seed, options)), flush=True)
         return
     rows = [
         json.loads(path.read_text()) for path in sorted(options.folder.glob("cifar_*-*-*.json"))
     ]
     for family in dict.fromkeys(row["family"] for row in rows):
-        _time([row for row in rows if row["family"] == family], options)
+        mine = [row for row in rows if row["family"] == family]
+        add_times_(mine, options.folder / f"{family}-original.onnx")
     for row in rows:
-        print(_text(row))
+        print(text(row))
     if options.out:
         write_atomic(options.out, json.dumps(rows, indent=1) + "\n")
 
@@ -98,9 +99,9 @@ def _row(
     pruned, found = METHODS[method](asked, settings, options, options.folder / name)
     row = {"row": name, "family": family, "method": method, "seed": seed, "share": options.share}
     row |= _judged(asked, pruned, found)
-    for kind, model in (("original", asked.model), (name, found)):
+    for kind, model in ((f"{family}-original", asked.model), (name, found)):
         proto = export(model, task.input_shape, name=kind)
-        write_atomic(_onnx(options.folder, family, kind), proto.SerializeToString())
+        write_atomic(options.folder / f"{kind}.onnx", proto.SerializeToString())
     write_atomic(path, json.dumps(row, indent=1) + "\n")
     return row
 
@@ -209,20 +210,19 @@ def _retrained(
     ).model
 
 
-def _onnx(folder: Path, family: str, name: str) -> Path:
-    return folder / (f"{family}-original.onnx" if name == "original" else f"{name}.onnx")
+def add_times_(rows: list[dict[str, Any]], original: Path) -> None:
+    """Time all rows beside the original in one run, and write into each what was found.
 
-
-def _time(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """All rows of a family beside the original, in one run; what is found goes into the rows."""
-    family = rows[0]["family"]
-    names = ["original", *(row["row"] for row in rows)]
+    Args:
+        rows: Each with the name of its ONNX file, which lies beside the original's.
+        original: The original's file.
+    """
+    paths = {"original": original}
+    paths |= {row["row"]: original.with_name(f"{row['row']}.onnx") for row in rows}
     with ExitStack() as stack:
         contenders = {
-            name: stack.enter_context(
-                open_contender(_onnx(options.folder, family, name), name=name)
-            )
-            for name in names
+            name: stack.enter_context(open_contender(path, name=name))
+            for name, path in paths.items()
         }
         taken = compare(contenders, schedule=Schedule(session_s=20, limit_s=90))
     for row in rows:
@@ -234,7 +234,8 @@ def _time(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         row["gain_holds"] = ratio.estimate - 1 >= asked and ratio.interval[0] > 1
 
 
-def _text(row: dict[str, Any]) -> str:
+def text(row: dict[str, Any]) -> str:
+    """One line of what was found."""
     (drop, low, high), left = row["drop_points"], row["macs_left"] / row["macs"]
     before = f"{row['pruned_drop_points'][0]:+.2f}" if "pruned_drop_points" in row else "–"
     said = (

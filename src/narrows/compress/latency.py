@@ -132,7 +132,9 @@ def _exported(model: nn.Module, example: Tensor) -> bytes:
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(still, (example,), dynamo=True, verbose=False)
+            # A search in mixed precision asks from inside of it, and would export its casts.
+            with torch.autocast("cpu", enabled=False):
+                program = torch.onnx.export(still, (example,), dynamo=True, verbose=False)
         content: bytes = program.model_proto.SerializeToString()
     except Exception as error:
         # The exporter raises its own and torch's errors of many kinds.
