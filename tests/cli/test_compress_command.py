@@ -38,7 +38,16 @@ def trained():
 
 def number():
     return 3
+
+class Branching(nn.Linear):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+def branching():
+    return nn.Sequential(Branching(12, 3))
 """
+WITH_TASK = ["--task", "compress_clouds:task"]
+PRUNE = "magnitude:by=global,targets=[0.8],retrain.epochs=1"
 UNITS = "units:shares=[0.5],retrain.epochs=2,retrain.learning_rate=0.02"
 
 
@@ -144,6 +153,7 @@ def test_zeros_that_save_no_time_are_not_sold_as_speed(
         (["compress_clouds:trained", "--method", UNITS, "--task", "x:y"], 1, "leave the task out"),
         (["compress_clouds:number", "--method", UNITS], 1, "expected an nn.Module"),
         (["compress_clouds:trained", "--method", "shrink"], 1, "no method 'shrink'"),
+        (["compress_clouds:branching", *WITH_TASK, "--method", PRUNE], 1, "cannot trace it"),
         (["compress_clouds:trained", "--method", "units:shares=[0.5]"], 1, "retrain"),
         (["absent.safetensors", "--method", UNITS], 1, "absent.safetensors"),
         (["compress_clouds:trained"], 2, "method"),

@@ -35,7 +35,7 @@ def compress(
         list[str],
         typer.Option(
             help="NAME:KEY=VALUE,... (deepiot, units, magnitude, surgery, sparsesep, "
-            "distillation); several follow each other."
+            "dead_units, distillation); several follow each other."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
@@ -83,6 +83,7 @@ def compress(
     from narrows.compress.catalog import method_of, settings_of
     from narrows.files import folders, write_atomic
     from narrows.store import save_network
+    from narrows.store.structure import describe
     from narrows.train import TrainSettings
 
     methods = tuple(method_of(each) for each in method)
@@ -90,6 +91,7 @@ def compress(
     first = None if train is None else settings_of(TrainSettings, train)
     torch.set_num_threads(threads)
     asked = _asked(model, task, batch_size, seed, flip=flip, untrained=first is not None)
+    describe(asked.model)  # or a network that cannot be stored would be found out in the end
     with progress_bar() as note, folders(out):
         if first is not None:
             asked = _trained(asked, first, out, note)

@@ -122,9 +122,8 @@ def _own(model: nn.Module) -> dict[str, list[Tensor]]:
 
 
 def _size_bytes(value: Tensor) -> int:
-    if value.ndim > 1:
-        return weight_size(value).size_bytes
-    return value.numel() * value.element_size()
+    dense_bytes: int = value.numel() * value.element_size()
+    return weight_size(value).size_bytes if value.ndim > 1 else dense_bytes
 
 
 def _units(module: nn.Module) -> int:
