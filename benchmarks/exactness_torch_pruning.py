@@ -166,8 +166,9 @@ def _drawn(model: Any, example: Tensor, ignored: list[nn.Module]) -> tuple[Any, 
         for module in model.modules()
         if isinstance(module, nn.MultiheadAttention)
     }
-    if isinstance(getattr(model, "qkv", None), nn.Linear):
-        heads[model.qkv] = 4  # of the patterns with attention written out
+    for owner in model.modules():  # attention written out, with 4 heads in the patterns
+        if isinstance(getattr(owner, "qkv", None), nn.Linear):
+            heads[owner.qkv] = getattr(owner, "num_heads", 4)
     pruner = torch_pruning.pruner.BasePruner(
         model,
         example,
