@@ -104,6 +104,9 @@ def test_latency_is_measured_beside_the_original_and_kept_in_a_journal(
     again = MeasuredLatency(wide(), example, journal=journal)
     assert again.left(keep) == left
     assert again.left({"0": torch.arange(4096) >= 4032}) == left  # other units, equal shapes
+    journal.write_text("{")
+    with pytest.raises(ModelError, match="remove it"):
+        MeasuredLatency(model, example, journal=journal)
 
 
 def test_a_network_that_cannot_be_exported_is_not_timed() -> None:

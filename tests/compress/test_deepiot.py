@@ -109,6 +109,20 @@ def test_a_search_stopped_anywhere_ends_with_the_same_bits(
         replace(METHOD, share=0.3).apply(clouds, folder=tmp_path)
 
 
+def test_a_loss_that_is_no_number_stops_it_and_it_goes_on_from_the_epoch_before(
+    clouds: TrainingTask, tmp_path: Path
+) -> None:
+    calls = iter(range(10_000))
+
+    def broken(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        late = next(calls) > 2 * len(clouds.fit) + 3
+        return clouds.loss(model, x, y) * (float("nan") if late else 1.0)
+
+    with pytest.raises(TaskError, match="nan in epoch 3"):
+        METHOD.apply(replace(clouds, loss=broken), folder=tmp_path)
+    assert same(METHOD.apply(clouds, folder=tmp_path), METHOD.apply(clouds))
+
+
 def test_a_target_that_is_not_met_is_told_and_the_best_is_given(clouds: TrainingTask) -> None:
     told: list[str] = []
     method = replace(METHOD, share=0.01, search=replace(SEARCH, epochs=1))

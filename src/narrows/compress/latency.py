@@ -43,6 +43,9 @@ class MeasuredLatency(Costs):
         original: The network that shares are of; by default the same.
         journal: A JSON file; None keeps nothing.
         schedule: How long and how often is timed.
+
+    Raises:
+        ModelError: The journal cannot be read.
     """
 
     def __init__(
@@ -62,7 +65,11 @@ class MeasuredLatency(Costs):
         self._schedule = schedule
         self._known: dict[str, float] = {}
         if journal is not None and journal.exists():
-            self._known = json.loads(journal.read_text())
+            try:
+                self._known = json.loads(journal.read_text())
+            except ValueError:
+                msg = f"{journal} cannot be read: remove it, and what is in it is timed anew"
+                raise ModelError(msg) from None
 
     def left(self, keep: Mapping[str, Tensor]) -> float:
         """Share (0–1) of the original's latency that is left, as it was measured.
