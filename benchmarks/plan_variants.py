@@ -132,7 +132,8 @@ def _plan(
     if options.pictures is not None:
         words += ["--report-examples", str(options.pictures)]
     print("narrows", *words)
-    narrows(words)
+    if code := narrows(words):
+        sys.exit(code)
     narrows(["report", str(folder.path), "-o", str(options.folder / "page"), "--no-figures"])
 
 
