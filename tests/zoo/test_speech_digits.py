@@ -14,7 +14,8 @@ import pytest
 
 from narrows.errors import InputError
 from narrows.zoo.mfcc import Cepstra
-from narrows.zoo.speech_digits import spoken_digits
+from narrows.zoo.papers import PAPERS
+from narrows.zoo.speech_digits import CEPSTRA, spoken_digits, task
 
 SPEAKERS = MappingProxyType({"fit": ("ann", "bob"), "choose": ("cid",), "report": ("dan",)})
 STRINGS = MappingProxyType({"fit": 30, "choose": 10, "report": 12})
@@ -50,11 +51,11 @@ def made(path: Path, seed: int = 0):
 
 
 def test_strings_are_of_three_to_seven_digits_each_of_its_set(folder: Path) -> None:
-    task = made(folder)
-    assert [len(split) for split in task.sets.values()] == [30, 10, 12]
-    assert task.input_shape == (60, 12)
-    assert task.metric.name == "wer"
-    for split in task.sets.values():
+    found = made(folder)
+    assert [len(split) for split in found.sets.values()] == [30, 10, 12]
+    assert found.input_shape == (60, 12)
+    assert found.metric.name == "wer"
+    for split in found.sets.values():
         lengths = (split.labels > 0).sum(1)
         assert split.labels.shape[1:] == (7,)
         assert set(lengths) <= {3, 4, 5, 6, 7}
@@ -64,7 +65,7 @@ def test_strings_are_of_three_to_seven_digits_each_of_its_set(folder: Path) -> N
         # Longer strings take longer.
         taken = (np.abs(split.sources).sum(2) > 0).sum(1)
         assert np.corrcoef(taken, lengths)[0, 1] > 0.7
-    assert "fit: ann, bob; choose: cid; report: dan" in task.division
+    assert "fit: ann, bob; choose: cid; report: dan" in found.division
 
 
 def test_the_digits_on_the_label_are_those_that_are_heard(folder: Path, tmp_path: Path) -> None:
@@ -73,8 +74,8 @@ def test_the_digits_on_the_label_are_those_that_are_heard(folder: Path, tmp_path
         own = recording(700, seconds=0.1 * (int(path.name[0]) + 1))
         (tmp_path / path.name).write_bytes(own)
     wide = Cepstra(rate_hz=8000, steps=500, stack=1)
-    task = spoken_digits(tmp_path, speakers=SPEAKERS, strings=STRINGS, cepstra=wide)
-    for split in (task.choose, task.report):
+    found = spoken_digits(tmp_path, speakers=SPEAKERS, strings=STRINGS, cepstra=wide)
+    for split in (found.choose, found.report):
         for x, label in zip(split.sources, split.labels, strict=True):
             taken_s = (np.abs(x).sum(1) > 0).sum() * wide.hop_s
             least_s, gaps = 0.1 * label.sum(), (label > 0).sum() + 1
@@ -91,6 +92,22 @@ def test_a_seed_gives_the_same_strings_from_a_zip_too(folder: Path, tmp_path: Pa
         for name, split in first.sets.items():
             assert split.digest() == other.sets[name].digest()
     assert made(folder, seed=1).fit.digest() != first.fit.digest()
+
+
+def test_the_folder_may_be_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NARROWS_DATA", raising=False)
+    with pytest.raises(InputError, match="set NARROWS_DATA"):
+        task()
+    (tmp_path / "spoken_digits").mkdir()
+    monkeypatch.setenv("NARROWS_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"no recordings in .*spoken_digits"):
+        task()
+
+
+def test_the_network_of_this_name_takes_these_strings() -> None:
+    assert PAPERS["bilstm"].input_shape == CEPSTRA.shape
 
 
 def test_what_is_missing_or_damaged_is_named(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Reference:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,6 +23,7 @@ from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import Split, array_split
 from narrows.task import Task
+from narrows.zoo.data_folder import data_folder
 from narrows.zoo.mfcc import Cepstra
 
 RATE_HZ: Final = 16_000
@@ -73,6 +75,21 @@ def librispeech(
         choose=sets["choose"],
         report=sets["report"],
     )
+
+
+def task() -> Task:
+    """LibriSpeech in the folder $NARROWS_DATA, or in LibriSpeech in it; kept for the next call.
+
+    Raises:
+        MissingExtra: soundfile is not installed.
+        InputError: The variable is not set, or a part is not there.
+    """
+    return _kept(data_folder("LibriSpeech", "LibriSpeech"))
+
+
+@lru_cache(maxsize=1)
+def _kept(folder: Path) -> Task:
+    return librispeech(folder)
 
 
 def transcripts(part: Path) -> dict[Path, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Intervals of a window, sensors · bins · values of an interval.
 _WINDOW: Final = (20, 2 * 10 * 6)
 # Steps of the longest string of `spoken_digits`, cepstra of a step.
-_STRING: Final = (56, 26)
+_STRING: Final = (40, 100)
 _DIGITS: Final = 11
 
 

@@ -21,6 +21,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -33,6 +34,7 @@ from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import array_split
 from narrows.task import Task
+from narrows.zoo.data_folder import data_folder
 from narrows.zoo.mfcc import Cepstra
 
 RATE_HZ: Final = 8000
@@ -106,6 +108,22 @@ def spoken_digits(
         choose=parts["choose"],
         report=parts["report"],
     )
+
+
+def task() -> Task:
+    """Strings of spoken digits from the folder $NARROWS_DATA, or spoken_digits in it.
+
+    They are kept for the next call.
+
+    Raises:
+        InputError: The variable is not set, or there are no recordings.
+    """
+    return _kept(data_folder("spoken_digits", "the spoken digits"))
+
+
+@lru_cache(maxsize=1)
+def _kept(folder: Path) -> Task:
+    return spoken_digits(folder)
 
 
 def read_recordings(path: str | Path) -> tuple[Recording, ...]:
