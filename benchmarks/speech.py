@@ -29,7 +29,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from narrows.compress import DeepIoT, DynamicNetworkSurgery, SurgerySettings, layer_table
+from narrows.compress import (
+    Chain,
+    DeadUnits,
+    DeepIoT,
+    DynamicNetworkSurgery,
+    SurgerySettings,
+    layer_table,
+)
 from narrows.files import write_atomic
 from narrows.measure.latency import Schedule, compare
 from narrows.measure.quality import paired_drop_by_metric
@@ -67,8 +74,8 @@ def _deepiot(share: float) -> DeepIoT:
     return DeepIoT(share=share, search=SEARCH, finetune=TUNE, learning_rate=5e-3)
 
 
-def _surgery(model: nn.Module) -> DynamicNetworkSurgery:
-    """Half of its epochs with masks that change."""
+def _surgery(model: nn.Module) -> Chain:
+    """Half of its epochs with masks that change; then units without connections go."""
     rules = {
         kind: SurgerySettings(c_rate=c, gamma=1e-3, iter_stop=TUNE.epochs // 2 * _STEPS)
         for kind, c in _C.items()
@@ -79,7 +86,8 @@ def _surgery(model: nn.Module) -> DynamicNetworkSurgery:
         if isinstance(module, nn.LSTM)
         for part in ("weight_ih_l0", "weight_hh_l0")
     }
-    return DynamicNetworkSurgery(training=TUNE, settings=rules["out"], layers=layers)
+    surgery = DynamicNetworkSurgery(training=TUNE, settings=rules["out"], layers=layers)
+    return Chain(methods=(surgery, DeadUnits()))
 
 
 ROWS: Final = {
