@@ -85,6 +85,7 @@ def settings_of(kind: type[T], text: str) -> T:
         ConfigError: A setting is not known or missing, or has a value that it cannot have.
 
     Example:
+        >>> from narrows.train import TrainSettings
         >>> settings_of(TrainSettings, "epochs=3,patience=none").epochs
         3
     """
