@@ -21,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +58,8 @@ def main() -> int:
     os.environ[DATA] = str(options.data)
     out, task = make_folder(options.folder), cifar10()
     models = _models(task, options)
-    places = places_of(options, out / "tiny")
+    with tempfile.TemporaryDirectory() as scratch:
+        places = places_of(options, Path(scratch) / "tiny")
     folder = PlanFolder(path=out / "plan")
     _plan(models, places, options, folder)
     record = folder.read()
