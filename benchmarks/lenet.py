@@ -97,7 +97,7 @@ ROWS: Final = {
                 _deepiot(0.25, 6),
                 _deepiot(0.282, 8),
                 _deepiot(0.277, 12),
-                Distillation(training=replace(TUNE, epochs=40, learning_rate=0.02)),
+                Distillation(training=replace(TUNE, epochs=60, clip_norm=1.0)),
             )
         ),
         paper=1.98,
