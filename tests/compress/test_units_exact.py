@@ -116,6 +116,13 @@ def sense(kind: type[nn.RNNBase], **options: object) -> nn.Module:
     )  # fmt: skip
 
 
+def channels_last() -> nn.Module:
+    return Net(
+        lambda m, x: m.head(torch.relu(m.a(x)).permute(0, 2, 3, 1).reshape(x.size(0), -1)),
+        a=conv(3, 8), head=nn.Linear(8 * H * H, 3),
+    )  # fmt: skip
+
+
 def states(kind: type[nn.RNNBase]) -> nn.Module:
     """The states a bidirectional stack ends in, taken one by one; time comes first."""
 
@@ -172,11 +179,10 @@ class Attention(nn.Module):
 
 
 def shared() -> nn.Module:
-    def forward(m, x):
-        y = torch.relu(m.a(x))
-        return m.head(m.b(torch.relu(m.b(y))).mean((2, 3)))
-
-    return Net(forward, a=conv(3, 8), b=conv(8, 8), head=nn.Linear(8, 3))
+    return Net(
+        lambda m, x: m.head(m.b(torch.relu(m.b(torch.relu(m.a(x))))).mean((2, 3))),
+        a=conv(3, 8), b=conv(8, 8), head=nn.Linear(8, 3),
+    )  # fmt: skip
 
 
 def normed(groups: int) -> nn.Module:
@@ -235,15 +241,15 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "group norm, 6 groups": lambda: normed(6),
     "transposed": transposed,
     "rearranged": rearranged,
+    "channels last to linear": channels_last,
+    "one dimension, flattened": lambda: nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8), nn.Flatten(), nn.Linear(8 * 34, 3)
+    ),
 }
 
 
 def example() -> Tensor:
     return torch.randn(1, 3, H, H, generator=torch.Generator().manual_seed(1))
-
-
-def found(make: Callable[[], nn.Module]) -> Units:
-    return find_units(make(), example())
 
 
 def drawn(units: Units, seed: int) -> dict[str, list[int]]:
@@ -277,12 +283,8 @@ def test_smaller_network_answers_as_the_masked_one(name: str) -> None:
 
 def test_groups_of_patterns_are_as_large_as_they_can_be() -> None:
     torch.manual_seed(0)
-    sizes = {
-        name: [
-            (group.name, group.size, group.kind) for group in find_units(make(), example()).groups
-        ]
-        for name, make in NETWORKS.items()
-    }
+    found = {name: find_units(make(), example()).groups for name, make in NETWORKS.items()}
+    sizes = {name: [(one.name, one.size, one.kind) for one in found[name]] for name in found}
     assert sizes["residual"] == [("a", 8, "channels"), ("b", 6, "channels")]
     assert sizes["depthwise, multiplier 2"][0] == ("0", 8, "channels")
     assert sizes["4 groups"][:2] == [("0", 4, "channels"), ("2", 8, "channels")]
