@@ -26,13 +26,18 @@ def forest_answers(task: Task, seed: int) -> NDArray[np.int64]:
     scores, answers = [], []
     for parts in (False, True):
         fit, choose, report = (
-            features(np.asarray(each.sources), parts=parts) for each in task.sets.values()
+            _all_features(np.asarray(each.sources), parts=parts) for each in task.sets.values()
         )
         forest = RandomForestClassifier(TREES, random_state=seed, n_jobs=1)
         forest.fit(fit, task.fit.labels)
         scores.append(forest.score(choose, task.choose.labels))
         answers.append(forest.predict(report))
     return np.asarray(answers[int(np.argmax(scores))])
+
+
+def _all_features(x: Floats, *, parts: bool) -> Floats:
+    pieces = np.array_split(x, 1 + len(x) // 4096)
+    return np.concatenate([features(piece, parts=parts) for piece in pieces])
 
 
 def features(x: Floats, *, parts: bool) -> Floats:
