@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
@@ -16,7 +17,7 @@ from narrows.task import Task
 from narrows.train.task import Augment
 from narrows.zoo.activity import GRAVITY, Spectra, Windows, windows
 from narrows.zoo.activity_files import read_recordings, watch_recordings
-from narrows.zoo.activity_tasks import activity_task, disturbing, identity_task
+from narrows.zoo.activity_tasks import activity_task, disturbed, identity_task
 
 TEMPOS: Final = (1.0, 0.8, 1.2)
 # Subjects to choose and to report on, by turns.
@@ -92,5 +93,5 @@ def _ready(task: Task, cut: Windows, *, every: int, most_rad: float) -> Ready:
     task = replace(task, **thin)
     owner = {digest(row): number for row, number in zip(cut.x, cut.recordings, strict=True)}
     owners = np.array([owner[digest(row)] for row in task.report.sources])
-    disturb = disturbing(most_rad=most_rad, noise=(0.05, 0.1), scale=0.1)
+    disturb = partial(disturbed, most_rad=most_rad, noise=(0.05, 0.1), scale=0.1)
     return Ready(task=task, disturb=disturb, recordings=owners)

@@ -7,7 +7,6 @@ for the question who it is, where every subject must be in all, no recording or 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,7 +19,6 @@ from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import Split
 from narrows.task import Task
-from narrows.train.task import Augment
 from narrows.zoo.activity import Recording, Windows
 
 _Bools = NDArray[np.bool_]
@@ -149,6 +147,12 @@ def disturbed(
             the windows.
         scale: Standard deviation of the logarithm of a factor for each sensor.
 
+    Example:
+        >>> from functools import partial
+        >>> augment = partial(disturbed, most_rad=0.3, noise=(0.5, 0.2))
+        >>> augment(torch.ones(4, 20, 120), torch.Generator()).shape
+        torch.Size([4, 20, 120])
+
     Reference:
         DeepSense's authors add noise to ten copies of each window; turns and factors are those of
         Um et al., "Data augmentation of wearable sensor data", ICMI 2017, arXiv 1706.00527.
@@ -161,11 +165,6 @@ def disturbed(
     added = torch.view_as_real(torch.fft.fft(points, dim=3))
     there = (x != 0).any(2)[..., None, None, None, None]
     return torch.where(there, parts * factors + added, parts).reshape(x.shape)
-
-
-def disturbing(*, most_rad: float, noise: tuple[float, ...], scale: float) -> Augment:
-    """`disturbed` with its settings, for `training_task`."""
-    return partial(disturbed, most_rad=most_rad, noise=noise, scale=scale)
 
 
 def _by_session(
