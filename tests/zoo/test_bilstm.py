@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,7 @@ from narrows.compress import (
     remove_units,
 )
 from narrows.metrics import METRICS
+from narrows.store import load_network, save_network
 from narrows.task import array_task
 from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
 from narrows.zoo.bilstm import BiLSTM, ctc
@@ -82,7 +84,7 @@ def test_the_loss_is_that_of_each_sample_over_all_paths() -> None:
 
 
 @pytest.mark.parametrize("merge", ["output", "levels"])
-def test_its_units_can_be_removed_and_it_is_exported(merge: str) -> None:
+def test_its_units_can_be_removed_and_it_is_kept_and_exported(merge: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = BiLSTM(6, 4, forward_units=(8, 8, 8), merge=merge).eval(), torch.randn(2, 9, 6)
     units = find_units(model, x)
@@ -96,6 +98,8 @@ def test_its_units_can_be_removed_and_it_is_exported(merge: str) -> None:
     session = onnxruntime.InferenceSession(export(smaller, (9, 6)).SerializeToString())
     with torch.no_grad():
         expected = smaller(x).numpy()
+        save_network(smaller, tmp_path / "model.safetensors")
+        assert np.array_equal(load_network(tmp_path / "model.safetensors")(x), expected)
     assert np.allclose(session.run(None, {"input": x.numpy()})[0], expected, atol=1e-5)
 
 
