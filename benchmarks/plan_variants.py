@@ -6,9 +6,9 @@ DATA is a folder with CIFAR-10 (see narrows.zoo.cifar), FAMILIES what benchmarks
 left. The family is pruned to half its MACs and retrained, and a student of half its width learns
 its answers; both trainings are kept in OUT and go on where they were stopped. `narrows plan` then
 tries the original, both smaller networks and the int8 variant of each, the losses of all against
-the original. What is recommended, and the best row of every variant, are deployed, served by a
-`narrows serve` process behind a thin link, and every report picture goes through: accuracy, bytes
-and latency must be those of the row. The latencies need a quiet machine. `--share` is what the
+the original. What is recommended, and the best reported row of each variant, are deployed, served
+by a `narrows serve` process behind a thin link, and every report picture goes through: accuracy,
+bytes and latency must be those of the row. The latencies need a quiet machine. `--share` is what the
 device may do of the original's multiply-accumulates. OUT/page is the report.
 """
 
