@@ -8,8 +8,8 @@ its answers; both trainings are kept in OUT and go on where they were stopped. `
 tries the original, both smaller networks and the int8 variant of each, the losses of all against
 the original. What is recommended, and the best reported row of each variant, are deployed, served
 by a `narrows serve` process behind a thin link, and every report picture goes through: accuracy,
-bytes and latency must be those of the row. The latencies need a quiet machine. `--share` is what the
-device may do of the original's multiply-accumulates. OUT/page is the report.
+bytes and latency must be those of the row. The latencies need a quiet machine. `--share` is what
+the device may do of the original's multiply-accumulates. OUT/page is the report.
 """
 
 from __future__ import annotations

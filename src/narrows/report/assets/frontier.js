@@ -34,9 +34,9 @@ function drawFrontier(state) {
     type: "scatter", mode: "markers", x: [null], y: [null], hoverinfo: "skip",
     marker: { color: [0], cmin: 0, cmax: most / 1e6, colorscale: depthScale(), showscale: true, colorbar: colourBar("device MACs before a cut (millions)") },
   };
-  const levels = rows.map((row) => metricValue(row.accuracy));
   const best = metricValue(plan.best_accuracy);
-  const seen = DATA.share ? levels.filter((level) => level >= best - 20) : levels;
+  const useful = (row) => !DATA.share || row.index === plan.chosen || metricValue(row.accuracy) >= best - 20;
+  const seen = rows.filter(useful).map((row) => metricValue(row.accuracy));
   const x = logAxis(rows.map(place), axis.text, axis.title);
   if (rows.some((row) => axis.of(row) === 0)) {
     const kept = x.tickvals.map((tick, i) => [tick, x.ticktext[i]]).filter(([tick]) => tick > 1.5 * zero);
