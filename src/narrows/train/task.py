@@ -249,4 +249,6 @@ def _tensors(task: Task, name: str) -> Batch:
             msg = f"set {name!r} of task {task.name!r} has samples of several shapes ({shapes}): "
             raise TaskError(msg + "cut or pad them to one")
         found = np.stack(rows)
-    return torch.from_numpy(found), torch.from_numpy(np.require(split.labels, requirements=("C", "W")))
+    return torch.from_numpy(found), torch.from_numpy(
+        np.require(split.labels, requirements=("C", "W"))
+    )
