@@ -74,7 +74,7 @@ def identity(data: Path, _: int) -> Ready:
     """Which of these 23 people it is, in windows of 5 s, from the last fifth of their turns."""
     recordings, _labels = read_recordings(data)
     cut = windows(recordings, Spectra(interval_s=0.25, stride=1, least=20, scales=(GRAVITY, 1.0)))
-    return _ready(identity_task("identity", recordings, cut), cut, every=4, most_rad=0.1)
+    return _ready(identity_task("identity", recordings, cut), cut, every=4, most_rad=0.2)
 
 
 TASKS: Final[dict[str, Callable[[Path, int], Ready]]] = {

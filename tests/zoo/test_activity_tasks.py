@@ -64,6 +64,15 @@ def test_no_session_is_in_two_sets_of_an_identity_task() -> None:
     assert task.labels == tuple("abcd")
 
 
+@pytest.mark.parametrize("count", [3, 4, 6, 7, 9])
+def test_no_session_is_lost(count: int) -> None:
+    made = recordings("ab", sessions=count, seconds=3)
+    found = cut(made)
+    task = identity_task("who", made, found, shares=(0.34, 0.34))
+    assert sum(map(len, task.sets.values())) == len(found)
+    assert all(np.unique(each.labels).tolist() == [0, 1] for each in task.sets.values())
+
+
 def test_no_moment_is_in_two_sets_by_time() -> None:
     made = recordings("ab", sessions=1, seconds=30)
     found = cut(made)

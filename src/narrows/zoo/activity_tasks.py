@@ -100,8 +100,8 @@ def identity_task(
     first, second = 1 - sum(shares), 1 - shares[1]
     tiny = 1e-9
     masks = {
-        "fit": stop <= first + tiny,
-        "choose": (start >= first - tiny) & (stop <= second + tiny),
+        "fit": (start < first - tiny) & (stop <= first + tiny),
+        "choose": (start >= first - tiny) & (start < second - tiny) & (stop <= second + tiny),
         "report": start >= second - tiny,
     }
     what = "sessions of every subject" if by == "session" else "part of every recording"
@@ -170,12 +170,13 @@ def disturbed(
 def _by_session(
     recordings: Sequence[Recording], cut: Windows
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """From which to which share of its subject's sessions the session of each window lies."""
+    """Which share of its subject's sessions came before that of each window, twice."""
     starts, stops = np.zeros(len(recordings)), np.zeros(len(recordings))
     for subject in {each.subject for each in recordings}:
         mine = [n for n, each in enumerate(recordings) if each.subject == subject]
         sessions, order = np.unique([recordings[n].session for n in mine], return_inverse=True)
-        starts[mine], stops[mine] = order / len(sessions), (order + 1) / len(sessions)
+        # A session is a point, so that none lies across the end of a set.
+        starts[mine] = stops[mine] = order / len(sessions)
     return starts[cut.recordings], stops[cut.recordings]
 
 
