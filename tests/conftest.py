@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+# It has no examples, and as a module its name would be that of the other folders' conftest.
+collect_ignore = ["conftest.py"]
+
 torch.set_warn_always(True)  # a warning that comes once would fail whichever test is first
 
 
