@@ -20,6 +20,7 @@ from narrows.compress import find_units, remove_units
 from narrows.errors import InputError, ModelError
 from narrows.store import load_network, save_network
 from narrows.train.checkpoint import read_safetensors
+from narrows.zoo.families import FAMILIES
 from narrows.zoo.lenet import lenet5
 
 
@@ -60,6 +61,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet18": (torchvision.models.resnet18, (2, 3, 64, 64)),
     "mobilenet_v3": (torchvision.models.mobilenet_v3_small, (2, 3, 64, 64)),
     "shufflenet": (torchvision.models.shufflenet_v2_x0_5, (2, 3, 64, 64)),
+    "norms with activations": (FAMILIES["cifar_mobilenet_v1"].build, (2, 3, 32, 32)),
 }
 
 
