@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+import shrinking
 from motion_forest import forest_answers
 from motion_tasks import TASKS, Ready
 from narrows.compress import (
@@ -37,12 +38,8 @@ from narrows.compress import (
     layer_table,
 )
 from narrows.files import write_atomic
-from narrows.measure.latency import Schedule, compare
-from narrows.measure.workers import open_contender
-from narrows.task import Task
 from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
 from narrows.zoo.deepsense import DeepSense
-from narrows.zoo.export import export
 
 BATCH: Final = 64
 # Some 2 000 steps of each task.
@@ -114,14 +111,13 @@ def _row(name: str, row: str, ready: Ready, seed: int, folder: Path) -> dict[str
     tell = partial(print, f"{name} {row} {seed}:", flush=True)
     found = method(row, name).apply(dense, folder=place, progress=tell)
     table = layer_table(found, dense.model)
-    models = {"dense": dense.model, "compressed": found}
     return {
         **_judged(name, row, ready, seed, dense, _right(dense, found)),
         "paper_percent": PAPER[name][row],
         "parameters_left_percent": 100 * table.share_left,
         "weights_left_percent": 100 * table.weight_share_left,
         "layers": {r.name: (r.units, r.weights, r.weights_left) for r in table.rows},
-        **({} if row in SPARSE else _timed(models, ready.task, place)),
+        **({} if row in SPARSE else shrinking.timed(dense, found, place)),
     }
 
 
@@ -173,23 +169,6 @@ def _interval(
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
-
-
-def _timed(models: dict[str, nn.Module], task: Task, folder: Path) -> dict[str, Any]:
-    """Bytes of both ONNX files, and how much faster the second is."""
-    paths = {name: folder / f"{name}.onnx" for name in models}
-    for name, model in models.items():
-        write_atomic(paths[name], export(model, task.input_shape, name=name).SerializeToString())
-    contenders = {name: open_contender(path, name=name) for name, path in paths.items()}
-    try:
-        taken = compare(contenders, schedule=Schedule(session_s=8, limit_s=30))
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    ratio = taken.ratio("dense", "compressed")
-    sizes = {f"{name}_bytes": path.stat().st_size for name, path in paths.items()}
-    times = {f"{name}_latency_s": taken.measurements[name].estimate for name in models}
-    return sizes | times | {"faster": ratio.estimate, "faster_interval": ratio.interval}
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+import shrinking
 from narrows.compress import (
     Chain,
     DeadUnits,
@@ -38,9 +39,7 @@ from narrows.compress import (
     layer_table,
 )
 from narrows.files import write_atomic
-from narrows.measure.latency import Schedule, compare
 from narrows.measure.quality import paired_drop_by_metric
-from narrows.measure.workers import open_contender
 from narrows.task import Task
 from narrows.train import (
     ArrayLoader,
@@ -51,7 +50,6 @@ from narrows.train import (
     training_task,
 )
 from narrows.zoo.bilstm import BiLSTM, ctc
-from narrows.zoo.export import export
 from narrows.zoo.speech_digits import CEPSTRA, SPEAKERS, STRINGS, read_recordings, spoken_digits
 
 BATCH: Final = 32
@@ -174,7 +172,7 @@ def _row(name: str, dense: TrainingTask, seed: int, folder: Path) -> dict[str, A
     drop = paired_drop_by_metric(dense.task.metric, labels, before, after, draws=300)
     sizes = {}
     if isinstance(method, DeepIoT):
-        sizes = _timed({"dense": dense.model, "compressed": found}, dense.task, place)
+        sizes = shrinking.timed(dense, found, place)
     return {
         "row": name,
         "seed": seed,
@@ -197,26 +195,6 @@ def _reported(
     samples, labels = (torch.from_numpy(values) for values in (report.sources, report.labels))
     prepared = dense.task.preprocess
     return outputs(model, ArrayLoader(samples=samples, labels=labels, preprocess=prepared))
-
-
-def _timed(models: dict[str, nn.Module], task: Task, folder: Path) -> dict[str, Any]:
-    """Bytes of both ONNX files, and how much faster the second is."""
-    paths = {name: folder / f"{name}.onnx" for name in models}
-    for name, model in models.items():
-        write_atomic(paths[name], export(model, task.input_shape, name=name).SerializeToString())
-    contenders = {name: open_contender(path, name=name) for name, path in paths.items()}
-    try:
-        taken = compare(contenders, schedule=Schedule(session_s=8, limit_s=30))
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    ratio = taken.ratio("dense", "compressed")
-    return {
-        **{f"{name}_bytes": path.stat().st_size for name, path in paths.items()},
-        **{f"{name}_latency_s": taken.measurements[name].estimate for name in models},
-        "faster": ratio.estimate,
-        "faster_interval": ratio.interval,
-    }
 
 
 def _text(row: dict[str, Any]) -> str:

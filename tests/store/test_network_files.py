@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from hypothesis import given, settings
@@ -62,6 +63,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mobilenet_v3": (torchvision.models.mobilenet_v3_small, (2, 3, 64, 64)),
     "shufflenet": (torchvision.models.shufflenet_v2_x0_5, (2, 3, 64, 64)),
     "norms with activations": (FAMILIES["cifar_mobilenet_v1"].build, (2, 3, 32, 32)),
+    "convolutions that pad": (lambda: timm.create_model("tf_efficientnet_lite0"), (2, 3, 64, 49)),
 }
 
 

@@ -1,8 +1,51 @@
-"""Layers that a library derives from torch.nn's, as layers of torch.nn."""
+"""Layers that a library derives from torch.nn's, as layers that can be stored."""
 
 from __future__ import annotations
 
-from torch import fx, nn
+from typing import final
+
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+
+@final
+class SameConv2d(nn.Conv2d):  # type: ignore[misc]
+    """A convolution that pads its input, as TensorFlow does, to ceil(size / stride) places.
+
+    What is padded depends on the input, and is one more at the end than at the beginning where it
+    is odd.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, ceil(height / stride), ceil(width / stride))."""
+        pads: list[int] = []
+        for axis in (1, 0):
+            size, stride = x.shape[2 + axis], self.stride[axis]
+            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            missing = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            pads += [missing // 2, missing - missing // 2]
+        return super().forward(functional.pad(x, pads))
+
+
+def own_convolutions_(module: fx.GraphModule) -> None:
+    """Put `SameConv2d` in the place of timm's convolutions that pad as it does, in place.
+
+    Args:
+        module: A traced network; the network it was traced from is left alone.
+    """
+    for name, layer in list(module.named_modules()):
+        if type(layer).__name__ == "Conv2dSame" and isinstance(layer, nn.Conv2d):
+            made = SameConv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                dilation=layer.dilation,
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
+            made.weight, made.bias = layer.weight, layer.bias
+            module.set_submodule(name, made.train(layer.training))
 
 
 def split_norms_(module: fx.GraphModule) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from narrows.compress.attention import ReducedAttention
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm
 from narrows.errors import ModelError
+from narrows.store.derived import SameConv2d
 
 _NAMES: Final = """
     Linear Bilinear Identity Embedding PReLU
@@ -30,7 +31,10 @@ _NAMES: Final = """
     ReflectionPad1d ReflectionPad2d ReflectionPad3d
     ReplicationPad1d ReplicationPad2d ReplicationPad3d
 """
-LAYERS: Final[Mapping[str, type[nn.Module]]] = {name: getattr(nn, name) for name in _NAMES.split()}
+LAYERS: Final[Mapping[str, type[nn.Module]]] = {
+    **{name: getattr(nn, name) for name in _NAMES.split()},
+    "SameConv2d": SameConv2d,
+}
 _RECURRENT: Final = (
     *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
     *("bidirectional", "proj_size", "nonlinearity"),
@@ -45,7 +49,7 @@ def describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
 
     Args:
         name: Its qualified name, for messages.
-        layer: Of torch.nn, or one of those that `remove_units` puts in its place.
+        layer: Of torch.nn, one of those that `remove_units` puts in its place, or `SameConv2d`.
 
     Raises:
         ModelError: It is of another kind, or one of its settings is no plain value.

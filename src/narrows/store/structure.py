@@ -20,7 +20,7 @@ from torch import fx, nn
 from narrows.compress.tracing import trace
 from narrows.errors import ModelError
 from narrows.store.calls import FUNCTIONS, check_attribute, check_method, name_function
-from narrows.store.derived import split_norms_
+from narrows.store.derived import own_convolutions_, split_norms_
 from narrows.store.layers import build_layer, describe_layer
 
 Json = Any
@@ -49,6 +49,7 @@ def describe(model: nn.Module) -> tuple[dict[str, Json], fx.GraphModule]:
     """
     module = trace(model)
     split_norms_(module)
+    own_convolutions_(module)
     layers: dict[str, Json] = {}
     tensors: dict[str, Json] = {}
     calls: list[Json] = []
