@@ -39,7 +39,7 @@ from narrows.train import (
     TrainingTask,
     TrainSettings,
     crop_and_flip,
-    outputs,
+    score,
     train,
     training_task,
 )
@@ -112,8 +112,7 @@ def _judged(asked: TrainingTask, pruned: nn.Module | None, found: nn.Module) -> 
     models = {"original": asked.model, "pruned": pruned, "retrained": found}
     for name, model in models.items():
         if model is not None:
-            score = asked.task.metric(*outputs(model, asked.choose))
-            made[f"choose_{name}"] = float(score)
+            made[f"choose_{name}"] = score(asked, model)
     if pruned is not None:
         made["pruned_drop_points"] = shrinking.both(asked, pruned)["drop_points"]
     return made | shrinking.both(asked, found)

@@ -46,6 +46,7 @@ from narrows.train import (
     TrainingTask,
     TrainSettings,
     outputs,
+    score,
     train,
     training_task,
 )
@@ -100,9 +101,9 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     task = spoken_digits(options.data)
-    score = baseline(options.data)
-    print(f"baseline: {100 * score:.1f} % of single digits wrong", flush=True)
-    rows: list[dict[str, Any]] = [{"row": "baseline", "error_percent": 100 * score}]
+    wrong = baseline(options.data)
+    print(f"baseline: {100 * wrong:.1f} % of single digits wrong", flush=True)
+    rows: list[dict[str, Any]] = [{"row": "baseline", "error_percent": 100 * wrong}]
     for seed in options.seeds:
         dense = _dense(task, seed, options.folder)
         for name in options.rows:
@@ -179,7 +180,7 @@ def _row(name: str, dense: TrainingTask, seed: int, folder: Path) -> dict[str, A
         "parameters_left_percent": 100 * table.share_left,
         "weights_left_percent": 100 * table.weight_share_left,
         "layers": {r.name: (r.units, r.parameters, r.left) for r in table.rows},
-        "wer_choose_percent": -100 * float(dense.task.metric(*outputs(found, dense.choose))),
+        "wer_choose_percent": -100 * score(dense, found),
         "wer_percent": -100 * float(dense.task.metric(after, labels)),
         "loss_points": [100 * value for value in drop],
         **sizes,

@@ -20,15 +20,11 @@ from narrows.compress.latency import MeasuredLatency
 from narrows.compress.units import UnitGroup, find
 from narrows.errors import ConfigError, ModelError, TaskError
 from narrows.task import array_task
-from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
+from narrows.train import TrainingTask, TrainSettings, score, train, training_task
 
 SEARCH = TrainSettings(epochs=6, learning_rate=0.02, schedule="constant", warmup=0.0)
 TUNE = TrainSettings(epochs=3, learning_rate=0.02)
 METHOD = DeepIoT(share=0.4, search=SEARCH, finetune=TUNE, learning_rate=0.01, width=8)
-
-
-def score(task: TrainingTask, model: nn.Module) -> float:
-    return float(task.task.metric(*outputs(model, task.choose)))
 
 
 def critic_of(method: DeepIoT, task: TrainingTask) -> Critic:

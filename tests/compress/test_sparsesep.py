@@ -16,7 +16,7 @@ from torch import nn
 from narrows.compress import SparseSep, layer_table
 from narrows.compress.factors import separated, sparse_coded
 from narrows.errors import ConfigError, ModelError
-from narrows.train import TrainingTask, TrainSettings, outputs
+from narrows.train import TrainingTask, TrainSettings, score
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,9 @@ def test_more_penalty_leaves_fewer_numbers() -> None:
 
 
 def test_the_score_stays_within_the_drop_and_less_is_left(clouds: TrainingTask) -> None:
-    def score(model: nn.Module) -> float:
-        return float(clouds.task.metric(*outputs(model, clouds.choose)))
-
     told: list[str] = []
     found = SparseSep(max_drop=0.05, atoms=(0.2, 0.5)).apply(clouds, progress=told.append)
-    assert score(found) >= score(clouds.model) - 0.05
+    assert score(clouds, found) >= score(clouds, clouds.model) - 0.05
     assert layer_table(found, clouds.model).weight_share_left < 0.9
     assert [line.split(":")[1].split(",")[0] for line in told] == [" 0", " 3"]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from narrows.compress import DynamicNetworkSurgery, SurgerySettings, weight_layers
 from narrows.compress.methods.surgery import operate_, put_surgery_
 from narrows.errors import ConfigError, TaskError
-from narrows.train import TrainingTask, TrainSettings, outputs
+from narrows.train import TrainingTask, TrainSettings, score
 
 TRAINING = TrainSettings(epochs=4, learning_rate=0.05, schedule="constant", warmup=0.0)
 RULE = SurgerySettings(c_rate=0.5, gamma=1e-3, iter_stop=30)
@@ -154,7 +154,7 @@ def test_pruned_weights_return_while_training_until_the_masks_settle(clouds: Tra
 
     rule = SurgerySettings(c_rate=0.3, gamma=1e-4, iter_stop=30)
     method = DynamicNetworkSurgery(training=TRAINING, settings=rule)
-    before, metric = copy.deepcopy(clouds.model.state_dict()), clouds.task.metric
+    before = copy.deepcopy(clouds.model.state_dict())
     model = method.apply(replace(clouds, loss=watching))
     returned = sum(int((now & ~then).sum()) for then, now in pairwise(masks))
     assert returned > 0
@@ -163,7 +163,7 @@ def test_pruned_weights_return_while_training_until_the_masks_settle(clouds: Tra
     assert 0.2 < masks[-1].mean() < 0.6
     assert all(torch.equal(before[key], value) for key, value in clouds.model.state_dict().items())
     assert list(model.state_dict()) == list(before)
-    dense, sparse = (metric(*outputs(m, clouds.choose)) for m in (clouds.model, model))
+    dense, sparse = (score(clouds, m) for m in (clouds.model, model))
     assert sparse > dense - 0.08
 
 

@@ -13,13 +13,9 @@ from torch import nn
 from narrows.compress import UnitPruning, layer_table
 from narrows.compress.latency import MeasuredLatency
 from narrows.errors import ConfigError, ModelError
-from narrows.train import TrainingTask, TrainSettings, outputs
+from narrows.train import TrainingTask, TrainSettings, score
 
 PRUNING = UnitPruning(shares=(0.7, 0.4), retrain=TrainSettings(epochs=2, learning_rate=0.02))
-
-
-def score(task: TrainingTask, model: nn.Module) -> float:
-    return float(task.task.metric(*outputs(model, task.choose)))
 
 
 @pytest.mark.parametrize("cost", ["parameters", "macs"])

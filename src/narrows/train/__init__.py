@@ -4,6 +4,7 @@ from narrows.train.checkpoint import Epoch as Epoch
 from narrows.train.checkpoint import load_weights as load_weights
 from narrows.train.loop import Trained as Trained
 from narrows.train.loop import outputs as outputs
+from narrows.train.loop import score as score
 from narrows.train.loop import train as train
 from narrows.train.settings import TrainSettings as TrainSettings
 from narrows.train.task import ArrayLoader as ArrayLoader

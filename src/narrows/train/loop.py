@@ -122,6 +122,11 @@ def outputs(model: nn.Module, loader: Loader) -> tuple[np.ndarray, np.ndarray]:
     return answers, labels
 
 
+def score(task: TrainingTask, model: nn.Module) -> float:
+    """What the task's metric says of a network on the choose set; more is better."""
+    return float(task.task.metric(*outputs(model, task.choose)))
+
+
 def _check(task: TrainingTask, model: nn.Module, place: torch.device) -> None:
     """Refuse a network that cannot be asked this task, before an epoch is spent on it."""
     training, shape = model.training, tuple(task.example.shape)
@@ -186,11 +191,10 @@ def _epoch(
     if not seen:
         msg = f"task {task.task.name!r} has no batch to train on: give it samples"
         raise TaskError(msg)
-    score = task.task.metric(*outputs(model, task.choose))
     return Epoch(
         number=number + 1,
         loss=total / seen,
-        score=score,
+        score=score(task, model),
         learning_rate=rate,
         seconds=time.perf_counter() - began,
     )

@@ -17,7 +17,7 @@ from narrows.compress.latency import LATENCIES, costs_of
 from narrows.compress.removal import remove_units
 from narrows.compress.units import find
 from narrows.errors import ConfigError, ModelError
-from narrows.train import TrainingTask, TrainSettings, outputs, train
+from narrows.train import TrainingTask, TrainSettings, score, train
 
 
 @final
@@ -114,13 +114,13 @@ class DeepIoT(Method):
         if self.max_drop is None:
             return self._round(task, task.model, self.share, folder, progress)[0]
         model, tell, share, number = copy.deepcopy(task.model), progress or _nobody, 1.0, 0
-        least = _score(task, model) - self.max_drop
+        least = score(task, model) - self.max_drop
         while share > self.share:
             number, share = number + 1, max(self.share, self.round_share * share)
             tell(f"round {number}: to {share:.2%} of the {self.cost}")
             own = None if folder is None else folder / f"round-{number}"
             smaller, left = self._round(task, model, share, own, progress)
-            found = _score(task, smaller)
+            found = score(task, smaller)
             if found < least:
                 back = f"round {number - 1}" if number > 1 else "the network as it was"
                 tell(f"round {number}: score {found:.4g}, below {least:.4g}: back to {back}")
@@ -173,10 +173,6 @@ class DeepIoT(Method):
     def every(self, steps: int) -> int:
         """Steps between two rises of the threshold, in a search of so many steps."""
         return self.threshold_every or max(1, int(steps * self.threshold_step / HIGHEST))
-
-
-def _score(task: TrainingTask, model: nn.Module) -> float:
-    return float(task.task.metric(*outputs(model, task.choose)))
 
 
 def _nobody(_: str) -> None:

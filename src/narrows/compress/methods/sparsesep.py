@@ -17,7 +17,7 @@ from narrows.compress.weight_layers import refuse_unknown
 from narrows.compress.weight_maps import Mask, bake, put_map_
 from narrows.errors import ConfigError, ModelError, TaskError
 from narrows.files import write_atomic
-from narrows.train import TrainingTask, TrainSettings, outputs, train
+from narrows.train import TrainingTask, TrainSettings, score, train
 
 CHOICES: Final = "choices.json"
 
@@ -77,7 +77,7 @@ class SparseSep(Method):
         model = copy.deepcopy(task.model).cpu().eval()
         layers = self._layers(model)
         made = _Choices(folder)
-        dense = made.score("dense", lambda: _score(task, model))
+        dense = made.score("dense", lambda: score(task, model))
         for number, name in enumerate(layers, start=1):
             floor = dense - self.max_drop * number / len(layers)
             taken = self._take_(model, name, task, made, floor)
@@ -113,7 +113,7 @@ class SparseSep(Method):
             if stored >= whole:
                 break
             model.set_submodule(name, factors)
-            if made.score(f"{name} {what}", lambda: _score(task, model)) >= floor:
+            if made.score(f"{name} {what}", lambda: score(task, model)) >= floor:
                 return f"{what}, {stored / whole:.1%} of its weights"
         model.set_submodule(name, layer)
         return "stays"
@@ -185,7 +185,3 @@ class _Choices:
 def _stored(factors: nn.Sequential) -> int:
     """Numbers to store: zeros of a sparse code are none."""
     return sum(int(layer.weight.count_nonzero()) for layer in factors)
-
-
-def _score(task: TrainingTask, model: nn.Module) -> float:
-    return float(task.task.metric(*outputs(model, task.choose)))

@@ -18,7 +18,7 @@ from narrows.compress.removal import remove_units
 from narrows.compress.unit_weights import UnitWeights
 from narrows.compress.units import Found, find
 from narrows.errors import ConfigError, ModelError
-from narrows.train import TrainingTask, TrainSettings, outputs, train
+from narrows.train import TrainingTask, TrainSettings, score, train
 
 _Block = tuple[float, str, tuple[int, ...]]
 
@@ -94,7 +94,7 @@ class UnitPruning(Method):
         """The smaller network; the task's own where no round keeps the score."""
         claim_folder(folder, self, task.model)
         model, tell = copy.deepcopy(task.model), progress or (lambda line: None)
-        least = None if self.max_drop is None else _score(task, task.model) - self.max_drop
+        least = None if self.max_drop is None else score(task, task.model) - self.max_drop
         for number, share in enumerate(self.shares, start=1):
             keep, left = self._chosen(task, model, share, folder)
             missed = "" if left <= share else f", which misses the {share:.2%} asked for"
@@ -110,7 +110,7 @@ class UnitPruning(Method):
                     ),
                 ).model
             if least is not None:
-                found = _score(task, smaller)
+                found = score(task, smaller)
                 if found < least:
                     before = f"round {number - 1}" if number > 1 else "the network as it was"
                     tell(
@@ -175,7 +175,3 @@ def _without(gone: list[_Block], keep: Mapping[str, Tensor], found: Found) -> di
             if not all(bool(left[name][list(each)].any()) for each in needed[name]):
                 left[name][unit] = True
     return left
-
-
-def _score(task: TrainingTask, model: nn.Module) -> float:
-    return float(task.task.metric(*outputs(model, task.choose)))
