@@ -1,6 +1,6 @@
 """LeNet-5 and LeNet-300-100 on MNIST, dense and made smaller by every method, for several seeds.
 
-    python benchmarks/lenet.py DATA OUT [--seeds 3] [--rows deepiot surgery ...] [--out FILE.json]
+    python benchmarks/lenet.py DATA OUT [--seeds 0 1 2] [--rows deepiot ...] [--out FILE.json]
 
 DATA is a folder with MNIST (see narrows.zoo.mnist). Everything is chosen on 5 000 of the training
 pictures; the test pictures are read once by each row, when it is done. Every training is kept in
@@ -97,7 +97,12 @@ ROWS: Final = {
                 _deepiot(0.25, 6),
                 _deepiot(0.282, 8),
                 _deepiot(0.277, 12),
-                Distillation(training=replace(TUNE, epochs=60, clip_norm=1.0)),
+                Distillation(
+                    training=TrainSettings(
+                        epochs=60, learning_rate=0.05, weight_decay=1e-4, clip_norm=1.0
+                    ),
+                    temperature=2.0,
+                ),
             )
         ),
         paper=1.98,
@@ -134,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(1)
     task = mnist(options.data)
     rows = []
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name in options.rows:
             rows.append(_row(name, ROWS[name], task, seed, options.folder))
             print(
@@ -180,7 +185,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path, help="keeps every training")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from narrows.compress import Chain, Distillation, UnitPruning, taught
+from narrows.compress import Chain, Distillation, MagnitudePruning, UnitPruning, taught
 from narrows.compress.methods.distillation import _freeze_after_
 from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, outputs
@@ -71,6 +71,25 @@ def test_a_chain_teaches_what_it_has_pruned(clouds: TrainingTask) -> None:
     found = chain.apply(clouds, progress=told.append)
     assert found[0].out_features < clouds.model[0].out_features
     assert sum("distillation" in line for line in told) == 3
+
+
+def test_what_was_pruned_stays_zero_and_what_was_never_learned_is_learned(
+    clouds: TrainingTask,
+) -> None:
+    pruning = MagnitudePruning(by="global", targets=(0.6,), retrain=TRAINING)
+    sparse = pruning.apply(clouds)
+    chain = Chain(methods=(pruning, Distillation(training=TRAINING)))
+    found = chain.apply(clouds)
+    assert list(found.state_dict()) == list(clouds.model.state_dict())
+    for number in (0, 3):
+        assert torch.equal(found[number].weight == 0, sparse[number].weight == 0)
+    assert not torch.equal(found[0].weight, sparse[0].weight)
+    fresh = small()
+    nn.init.zeros_(fresh[3].weight)
+    learned = Distillation(training=TRAINING).apply(
+        replace(clouds, model=fresh, teacher=clouds.model)
+    )
+    assert learned[3].weight.count_nonzero() == 18
 
 
 def test_up_to_a_cut_the_tail_stays_the_teachers(clouds: TrainingTask) -> None:

@@ -10,6 +10,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from narrows.compress.weight_maps import Mask, put_map_
 from narrows.errors import ModelError, shown
 
 
@@ -66,6 +67,29 @@ def weight_layers(model: nn.Module, skip: Collection[str] = ()) -> tuple[WeightL
         raise ModelError(f"no layer to make sparse: {type(model).__name__} has {what}")
     _refuse_shared(model, kept)
     return kept
+
+
+def hold_zeros_(model: nn.Module) -> None:
+    """Put masks on layers some of whose weights are zero, so that training leaves these zero.
+
+    A weight that is zero throughout has yet to be learned and is left alone. `bake` takes the masks
+    away again.
+
+    Args:
+        model: Changed in place.
+
+    Raises:
+        ModelError: Such a weight is shared by two modules.
+    """
+    pruned = []
+    for name, module in model.named_modules():
+        for layer in _of(name, module):
+            share = float((layer.value(model) == 0).double().mean())
+            pruned += [layer] if 0 < share < 1 else []
+    _refuse_shared(model, tuple(pruned))
+    for layer in pruned:
+        owner = model.get_submodule(layer.module)
+        put_map_(owner, layer.weight, Mask(layer.value(model) != 0))
 
 
 def refuse_unknown(asked: Collection[str], known: Collection[str]) -> None:

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.teaching import TEMPERATURE, WEIGHT, TaughtLoss
+from narrows.compress.weight_layers import hold_zeros_
+from narrows.compress.weight_maps import bake
 from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, train
 from narrows.train.task import Loss, squared_error
@@ -30,7 +32,8 @@ class Distillation(Method):
 
     with the answers s of the student and t of the teacher. The teacher is the network that a chain
     began with, or the task's `teacher`; the student is the task's network, which may be any: fewer
-    channels, another design, or one that a method before has made smaller.
+    channels, another design, or one that a method before has made smaller or sparse: weights that
+    are zero stay zero in layers that have others.
 
     With `cut` only the head is taught: the student's layers after the one named are frozen (they
     should be the teacher's), and to the loss comes the mean squared difference of what the two
@@ -80,7 +83,8 @@ class Distillation(Method):
         claim_folder(folder, self, task.model)
         student, teacher = copy.deepcopy(task.model), copy.deepcopy(task.teacher).eval()
         tail = () if self.cut is None else _freeze_after_(student, self.cut, task.example)
-        taught = train(
+        hold_zeros_(student)
+        trained = train(
             replace(
                 task,
                 model=student,
@@ -90,9 +94,10 @@ class Distillation(Method):
             folder=None if folder is None else folder / "training",
             progress=epoch_teller(progress, "distillation", self.training.epochs),
         ).model
-        for parameter, before in zip(taught.parameters(), task.model.parameters(), strict=True):
-            parameter.requires_grad_(before.requires_grad)
-        return taught.eval()
+        taught = bake(trained).eval()
+        for name, before in task.model.named_parameters():
+            taught.get_parameter(name).requires_grad_(before.requires_grad)
+        return taught
 
     def _taught(self, loss: Loss, teacher: nn.Module) -> TaughtLoss:
         return TaughtLoss(
