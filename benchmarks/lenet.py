@@ -96,7 +96,7 @@ ROWS: Final = {
             methods=(
                 _deepiot(0.25, 6),
                 _deepiot(0.282, 8),
-                _deepiot(0.277, 12),
+                _deepiot(0.28, 12),
                 Distillation(
                     training=TrainSettings(
                         epochs=60, learning_rate=0.05, weight_decay=1e-4, clip_norm=1.0

@@ -79,6 +79,31 @@ def test_the_last_step_of_the_threshold_goes_no_further_than_it_has_to(
     assert float(critic.threshold) == pytest.approx(0.99)
 
 
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_what_is_left_of_the_share_goes_to_the_most_probable_that_fit(
+    clouds: TrainingTask, multiple: int
+) -> None:
+    model = nn.Sequential(
+        nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 30), nn.ReLU(), nn.Linear(30, 3)
+    )
+    method = replace(METHOD, share=0.5, multiple=multiple)
+    critic = critic_of(method, replace(clouds, model=model))
+    few = {name: torch.arange(group.size) < 2 for name, group in critic.groups.items()}
+    found = critic._filled(few)
+    assert critic.costs.left(found) <= 0.5
+    with torch.no_grad():
+        p = critic.compressor(critic._matrices())
+    for name, stays in found.items():
+        assert bool(stays[few[name]].all())
+        added, rest = stays & ~few[name], ~stays
+        assert int(added.sum()) % multiple == 0
+        assert not rest.any() or not added.any() or p[name][added].min() >= p[name][rest].max()
+        best = rest.nonzero().flatten()[p[name][rest].argsort(descending=True)][:multiple]
+        if len(best):
+            more = found | {name: stays.index_fill(0, best, value=True)}
+            assert critic.costs.left(more) > 0.5
+
+
 def test_samples_have_masks_of_their_own_and_the_answer_is_scaled_without_training(
     clouds: TrainingTask,
 ) -> None:

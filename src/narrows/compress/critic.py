@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.compress.compressor import Compressor, draw, log_likelihood, suppressed
-from narrows.compress.costs import Costs
+from narrows.compress.costs import Costs, UnitCosts
 from narrows.compress.masking import masked_copy
 from narrows.compress.unit_weights import UnitWeights
 from narrows.compress.units import Found, UnitGroup
@@ -118,7 +118,7 @@ class Critic(nn.Module):  # type: ignore[misc]
         if self.costs.left(self.kept()) > self.settings.share:
             return
         self._lower_(before)
-        for number, stays in enumerate(self.kept().values()):
+        for number, stays in enumerate(self._filled(self.kept()).values()):
             getattr(self, f"stays_{number}").copy_(stays)
         self.settled.fill_(value=True)
 
@@ -135,10 +135,38 @@ class Critic(nn.Module):  # type: ignore[misc]
 
         self.threshold.fill_(between[bisect_left(between, True, key=enough)])
 
+    def _filled(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is kept, and the most probable others that still fit into the share.
+
+        One unit may cost more than is missing, another less. Of a cost that has to be measured
+        nothing more is tried.
+        """
+        if not isinstance(self.costs, UnitCosts):
+            return kept
+        with torch.no_grad():
+            probabilities = self.compressor(self._matrices())
+        blocks = [
+            (float(p[block].max()), name, block)
+            for name, p in probabilities.items()
+            for block in _removed(p, kept[name]).split(self.settings.multiple)
+            if len(block)
+        ]
+        for _, name, block in sorted(blocks, key=lambda each: -each[0]):
+            more = kept | {name: kept[name].index_fill(0, block, value=True)}
+            if self.costs.left(more) <= self.settings.share:
+                kept = more
+        return kept
+
 
 def joint_loss(loss: Loss, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
     """The loss a search is trained by; it is asked for once a step."""
     return critic.learned(loss, x, y)
+
+
+def _removed(probability: Tensor, kept: Tensor) -> Tensor:
+    """Units that are not kept, the most probable first."""
+    order = probability.argsort(descending=True)
+    return order[~kept[order]]
 
 
 def _above(group: UnitGroup, probability: Tensor, threshold: float, multiple: int) -> Tensor:

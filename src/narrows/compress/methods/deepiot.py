@@ -34,9 +34,10 @@ class DeepIoT(Method):
 
     with moving averages c and v of the loss. The threshold τ rises from 0; a unit whose p falls
     below it is suppressed, and comes back when p rises again. When the units above τ cost no more
-    than asked, τ goes back as far as that still holds, and they are fixed: z = 1 where p > τ. Then
-    all others are removed for real, and what is left is trained by `finetune`. Units that are
-    coupled (by additions, depthwise convolutions, the time steps of recurrent layers) share one p.
+    than asked, τ goes back as far as that still holds, the most probable of the others that still
+    fit come back, and they are fixed: z = 1 where a unit stays. Then all others are removed for
+    real, and what is left is trained by `finetune`. Units that are coupled (by additions, depthwise
+    convolutions, the time steps of recurrent layers) share one p.
 
     With `max_drop` all this is done in rounds, each from the network of the one before and to
     `round_share` of what that left, down to `share`; the first round after which the score on
@@ -68,9 +69,9 @@ class DeepIoT(Method):
         Yao, Zhao, Zhang, Su, Abdelzaher, "DeepIoT: Compressing Deep Neural Network Structures for
         Sensing Systems with a Compressor-Critic Framework", SenSys 2017, sections 4.1–4.4 and
         algorithm 1. Departs from the paper: masks sit where a unit is read, so that nothing of its
-        bias is left; the last step of τ goes no further than it has to; the compressor is not
-        trained alone first, as in the authors' code; network and compressor learn from the same
-        draw; the optimisers are those of the settings.
+        bias is left; the last step of τ goes no further than it has to, and what is left of the
+        share is used up; the compressor is not trained alone first, as in the authors' code;
+        network and compressor learn from the same draw; the optimisers are those of the settings.
     """
 
     name: ClassVar[str] = "deepiot"
