@@ -99,7 +99,7 @@ ROWS: Final = {
                 _deepiot(0.28, 12),
                 Distillation(
                     training=TrainSettings(
-                        epochs=60, learning_rate=0.05, weight_decay=1e-4, clip_norm=1.0
+                        epochs=60, learning_rate=0.02, weight_decay=1e-4, clip_norm=1.0
                     ),
                     temperature=2.0,
                 ),
