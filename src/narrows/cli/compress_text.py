@@ -44,8 +44,10 @@ def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
             f"weights: {bytes_text(whole)} as they are, {bytes_text(least)} with each matrix in "
             "its smaller format, indices of 32 bits counted; nothing was timed in that format"
         )
-    if left < before and record["verdict"] != "faster":
-        console.print("fewer parameters, and not faster: zeros inside a layer save no time")
+    if left < before and macs["compressed"] == macs["original"]:
+        console.print("fewer parameters, and as many MACs: zeros inside a layer save no time")
+    elif left < before and record["verdict"] != "faster":
+        console.print("fewer parameters, and not faster as far as can be told")
     files = "model.onnx, model.safetensors, original.onnx, record.json"
     console.print(plain(f"{out}: {files}"))
 
