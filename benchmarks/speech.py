@@ -8,9 +8,9 @@ each row, when it is done. Every training is kept in OUT, so that an interrupted
 
 The loss of a row is in points of word error rate against the dense network of the same seed, with a
 paired bootstrap interval over strings; `dense-longer` says what training it for as long as what
-DeepIoT leaves would have gained. That is timed against the dense network in one run. The baseline,
-cepstra and logistic regression, is given single digits, cut where they begin and end, of the same
-speakers; the network has strings of them, and has to find them.
+DeepIoT leaves would have gained. What DeepIoT leaves is timed against the dense network in one run.
+The baseline, cepstra and logistic regression, is given single digits, cut where they begin and end,
+of the same speakers; the network has strings of them, and has to find them.
 """
 
 from __future__ import annotations
