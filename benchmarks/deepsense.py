@@ -30,7 +30,9 @@ import shrinking
 from motion_forest import forest_answers
 from motion_tasks import TASKS, Ready
 from narrows.compress import (
+    Chain,
     DeepIoT,
+    Distillation,
     DynamicNetworkSurgery,
     Method,
     SparseSep,
@@ -38,11 +40,11 @@ from narrows.compress import (
     layer_table,
 )
 from narrows.files import write_atomic
-from narrows.train import TrainingTask, TrainSettings, outputs, train, training_task
+from narrows.train import Mixup, TrainingTask, TrainSettings, outputs, train, training_task
 from narrows.zoo.deepsense import DeepSense
 
 BATCH: Final = 64
-# Some 2 000 steps of each task.
+# One to two thousand steps of each task.
 DENSE: Final = {
     name: TrainSettings(
         epochs=epochs, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, precision="bf16"
@@ -62,22 +64,24 @@ PAPER: Final = {
 }
 
 
-def method(row: str, task: str) -> Method:
-    """What makes the network of a row smaller."""
+def method(row: str, task: str, steps: int) -> Method:
+    """What makes the network of a row smaller, where an epoch has so many steps."""
     tune = replace(DENSE[task], learning_rate=1e-3)
     if row.startswith("deepiot"):
-        longer = tune.epochs + max(1, tune.epochs // 6)
         least = 0.0113 if task == "identity" else 0.03
-        return DeepIoT(
+        search = DeepIoT(
             share=0.06 if row == "deepiot" else least,
-            search=replace(tune, epochs=longer, schedule="constant", warmup=0.0),
-            finetune=replace(tune, learning_rate=2e-3),
+            search=replace(tune, epochs=tune.epochs * 4 // 3, schedule="constant", warmup=0.0),
+            finetune=replace(tune, epochs=tune.epochs // 3),
             learning_rate=5e-3,
         )
+        longer = replace(DENSE[task], epochs=tune.epochs * 2)
+        return Chain(methods=(search, Distillation(training=longer, temperature=2.0)))
     if row == "sparsesep":
         return SparseSep(max_drop=0.01)
     conv, recurrent = (
-        SurgerySettings(c_rate=rate, gamma=1e-3, iter_stop=1000) for rate in (0.8, 1.5)
+        SurgerySettings(c_rate=rate, gamma=1e-3, iter_stop=tune.epochs * steps * 2 // 3)
+        for rate in (0.8, 1.5)
     )
     return DynamicNetworkSurgery(
         training=tune,
@@ -109,7 +113,7 @@ def _row(name: str, row: str, ready: Ready, seed: int, folder: Path) -> dict[str
         return _judged(name, row, ready, seed, dense, answers == ready.task.report.labels)
     place = folder / f"{name}-{row}-{seed}"
     tell = partial(print, f"{name} {row} {seed}:", flush=True)
-    found = method(row, name).apply(dense, folder=place, progress=tell)
+    found = method(row, name, len(dense.fit)).apply(dense, folder=place, progress=tell)
     table = layer_table(found, dense.model)
     return {
         **_judged(name, row, ready, seed, dense, _right(dense, found)),
@@ -143,6 +147,10 @@ def _dense(name: str, ready: Ready, seed: int, folder: Path) -> TrainingTask:
     torch.manual_seed(seed)
     model = DeepSense(ready.task.classes or 0)
     made = training_task(ready.task, model, batch_size=BATCH, augment=ready.disturb, seed=seed)
+    if ready.mixup:
+        classes = ready.task.classes or 0
+        mixed = Mixup(loader=made.fit, classes=classes, alpha=ready.mixup, seed=seed)
+        made = replace(made, fit=mixed)
     trained = train(
         made,
         replace(DENSE[name], seed=seed),

@@ -50,7 +50,7 @@ from narrows.compress import (
 from narrows.files import write_atomic
 from narrows.task import array_task
 from narrows.train import TrainingTask, TrainSettings, train, training_task
-from narrows.train.task import Batch, Loader
+from narrows.train.loaders import Batch, Loader
 
 SETTINGS: Final = TrainSettings(epochs=4, learning_rate=0.02)
 SEARCH: Final = TrainSettings(epochs=4, learning_rate=0.02, schedule="constant", warmup=0.0)

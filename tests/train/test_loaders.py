@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.errors import TaskError
+from narrows.errors import ConfigError, TaskError
 from narrows.metrics import METRICS
 from narrows.preprocess import Preprocess
 from narrows.splits import Split
 from narrows.task import Task, array_task
-from narrows.train import ArrayLoader, Stages, crop_and_flip, training_task
+from narrows.train import ArrayLoader, Mixup, Stages, crop_and_flip, training_task
 
 NUMBERS = torch.arange(10)
 
@@ -51,6 +51,40 @@ def test_without_a_seed_all_samples_come_in_order() -> None:
 
 def test_samples_fewer_than_a_batch_are_one_batch() -> None:
     assert [len(batch) for batch in seen(loader(batch_size=64), 0)] == [10]
+
+
+def test_mixup_mixes_inputs_and_labels_in_the_same_shares() -> None:
+    inner = loader(labels=NUMBERS % 3)
+    found = Mixup(loader=inner, classes=3, alpha=0.4, seed=5)
+    again = [y for _, y in found.batches(1)]
+    assert len(found) == len(inner) == len(again)
+    shares = []
+    for (x, y), (mixed, labels), same in zip(
+        inner.batches(1), found.batches(1), again, strict=True
+    ):
+        assert torch.equal(labels, same)
+        torch.testing.assert_close(labels.sum(1), torch.ones(4))
+        # Of each there is one other of the batch and one share, for all the same, that give both.
+        fits = [
+            {
+                round(float(share), 3)
+                for other in range(4)
+                for share in torch.linspace(0, 1, 1001)
+                if (share * x[n] + (1 - share) * x[other] - mixed[n]).abs() < 5e-3
+                and (share * hot[n] + (1 - share) * hot[other] - labels[n]).abs().max() < 2e-3
+            }
+            for n in range(4)
+            for hot in [torch.nn.functional.one_hot(y, 3).float()]
+        ]
+        common = set.intersection(*fits)
+        assert common
+        shares.append(min(common))
+    assert shares[0] != shares[1]
+
+
+def test_mixup_refuses_an_alpha_that_is_no_distribution() -> None:
+    with pytest.raises(ConfigError, match="alpha is 0"):
+        Mixup(loader=loader(), classes=10, alpha=0)
 
 
 def test_stages_change_the_loader_at_their_epoch() -> None:

@@ -32,8 +32,9 @@ from narrows.train.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from narrows.train.loaders import Loader
 from narrows.train.settings import TrainSettings
-from narrows.train.task import Loader, TrainingTask
+from narrows.train.task import TrainingTask
 
 
 @final

@@ -11,7 +11,7 @@ from narrows.references import call_reference
 from narrows.store import load_network
 from narrows.task import load_task
 from narrows.train import TrainingTask, training_task
-from narrows.train.task import Augment
+from narrows.train.loaders import Augment
 from narrows.zoo.bilstm import ctc
 from narrows.zoo.names import parse
 from narrows.zoo.sources import network, preset
