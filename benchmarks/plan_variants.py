@@ -47,6 +47,7 @@ from narrows.zoo.cifar import task as cifar10
 from narrows.zoo.export import export
 from narrows.zoo.families import FAMILIES
 from plan_int8 import measured, places_of, print_row, print_variants, row_of
+from prune_families import DEPTHWISE
 
 DATA: Final = "NARROWS_DATA"
 TASK: Final = "narrows.zoo.cifar:task"
@@ -83,7 +84,11 @@ def _models(task: Task, options: argparse.Namespace) -> dict[str, Path]:
     family = FAMILIES[options.family]
     original = family.build(weights=family.weights(options.trained)).eval()
     student = family.build(width=family.width / 2)
-    settings = TrainSettings(epochs=options.epochs, learning_rate=options.learning_rate)
+    settings = TrainSettings(
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        precision="f32" if options.family in DEPTHWISE else "bf16",
+    )
     pruning = UnitPruning(shares=(options.left,), cost="macs", retrain=settings)
     teaching = Distillation(
         training=replace(settings, epochs=3 * options.epochs, learning_rate=0.1)

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -33,6 +33,7 @@ from narrows.train.checkpoint import (
     save_checkpoint,
 )
 from narrows.train.loaders import Loader
+from narrows.train.precision import only_right_in_bf16
 from narrows.train.settings import TrainSettings
 from narrows.train.task import TrainingTask
 
@@ -84,7 +85,8 @@ def train(
     _check(task, model, place)
     optimizer = settings.build(model)
     state, kept = Progress(task=task.task.name, settings=settings), None
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _checked(settings, place, model, task.example):
         torch.manual_seed(settings.seed)
         if folder is not None:
             make_folder(folder)
@@ -223,6 +225,15 @@ def _precision(settings: TrainSettings, place: torch.device) -> Iterator[None]:
         mixed = place.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.autocast(place.type, torch.bfloat16, enabled=mixed):
         yield
+
+
+def _checked(
+    settings: TrainSettings, place: torch.device, model: nn.Module, example: Tensor
+) -> AbstractContextManager[object]:
+    """Where bfloat16 may be wrong: processors."""
+    if settings.precision == "bf16" and place.type == "cpu":
+        return only_right_in_bf16(model, example)
+    return nullcontext()
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -31,7 +31,8 @@ class TrainSettings:
         best_from: Number of the first epoch that can be the best, for methods that are still
             changing the network before it.
         precision: "auto" is "bf16" on a GPU that has it and "f32" elsewhere. "bf16" is mixed:
-            weights and sums stay in f32. On a processor with AMX dense convolutions gain most.
+            weights and sums stay in f32. On a processor with AMX dense convolutions gain most;
+            those of a shape that it computes wrongly stay in f32 (`narrows.train.precision`).
         seed: Of weights drawn anew, dropout and whatever else the model draws.
 
     Example:
