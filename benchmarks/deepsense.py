@@ -160,9 +160,11 @@ def _dense(name: str, ready: Ready, seed: int, folder: Path) -> TrainingTask:
     classes = ready.task.classes or 0
     model = DeepSense(classes)
     made = training_task(ready.task, model, batch_size=BATCH, augment=ready.disturb, seed=seed)
-    mixed = Mixup(loader=made.fit, classes=classes, alpha=ready.mixup or 1.0, seed=seed)
+    fit = made.fit
+    if ready.mixup:
+        fit = Mixup(loader=fit, classes=classes, alpha=ready.mixup, seed=seed)
     trained = train(
-        replace(made, fit=mixed) if ready.mixup else made,
+        replace(made, fit=fit),
         replace(DENSE[name], seed=seed),
         folder=folder / f"{name}-dense-{seed}",
         progress=lambda e: print(f"{name} {seed}: epoch {e.number}, {e.score:.2%}", flush=True),

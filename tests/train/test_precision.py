@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from narrows.task import array_task
+from narrows.train import TrainSettings, train, training_task
 from narrows.train.precision import only_right_in_bf16
 
 
@@ -40,3 +43,13 @@ def test_convolutions_that_some_processors_compute_wrongly_are_right(channels: i
     with only_right_in_bf16(model, x[:1]), torch.autocast("cpu", torch.bfloat16):
         found = model(x).float()
     assert (found - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_training_in_bf16_reaches_the_weights_of_a_layer_that_is_wrong_in_it() -> None:
+    rng = np.random.default_rng(0)
+    task = array_task("noise", rng.random((64, 2, 6, 6), dtype=np.float32), np.arange(64) % 2)
+    model = nn.Sequential(Broken(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    asked = training_task(task, model, batch_size=4)
+    settings = TrainSettings(epochs=1, learning_rate=0.1, weight_decay=0.0, precision="bf16")
+    trained = train(asked, settings, device="cpu")
+    assert not torch.equal(trained.model[0].weight, model[0].weight)
