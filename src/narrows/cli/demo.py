@@ -18,10 +18,10 @@ import typer
 from narrows.errors import TransportError
 
 _MODEL = "zoo:efficientnet_lite0"
-# A camera that cannot hold the whole network, and must not send a picture: bytes cost.
+# A camera that holds neither the network nor its int8, and must not send a picture: bytes cost.
 _PLACES = ("--device", "cortex-a53", "--link", "lte-m", "--cloud", "x86-core")
 _BOUNDS = (
-    *("--objective", "cost", "--max-memory", "16e6", "--deadline", "0.35"),
+    *("--objective", "cost", "--max-memory", "4e6", "--deadline", "0.5"),
     *("--max-drop", "0.03", "--min-agreement", "0.97"),
     *("--rates", "5", "--demonstration"),
 )
@@ -36,9 +36,10 @@ def demo(
 ) -> None:
     """Cut, code, plan, serve and run EfficientNet-Lite0 on twenty labelled photographs.
 
-    The device is a camera with a Cortex-A53 and 16 MB to spare, on LTE-M, where every byte costs:
-    the whole network does not fit, and a picture is dear. Every step is a command of narrows and is
-    shown before it runs, so that you can do the same with your own model and pictures.
+    The device is a camera with a Cortex-A53 and 4 MB to spare, on LTE-M, where every byte costs:
+    the whole network does not fit, not even in int8, and a picture is dear. Every step is a command
+    of narrows and is shown before it runs, so that you can do the same with your own model and
+    pictures.
 
     Windows of each photograph and their mirror images stand in for a data set. That shows how well
     the split network agrees with the whole one, not how accurate either is.
