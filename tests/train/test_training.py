@@ -202,14 +202,44 @@ def test_weights_that_are_no_numbers_never_replace_a_good_checkpoint(
     assert same(train(asked, SETTINGS, folder=tmp_path).model, train(asked, SETTINGS).model)
 
 
-def test_a_checkpoint_without_best_from_is_taken_up(asked: TrainingTask, tmp_path: Path) -> None:
+def test_a_checkpoint_without_later_settings_is_taken_up(
+    asked: TrainingTask, tmp_path: Path
+) -> None:
     first = train(asked, SETTINGS, folder=tmp_path)
     path = tmp_path / "last.safetensors"
     content = path.read_bytes()
-    old = rb"\"best_from\": 1, "
-    assert content.count(old) == 1
-    path.write_bytes(content.replace(old, b" " * len(old)))
+    for later in (rb"\"best_from\": 1, ", rb"\"final_rate\": null, "):
+        assert content.count(later) == 1
+        content = content.replace(later, b" " * len(later))
+    path.write_bytes(content)
     assert train(asked, SETTINGS, folder=tmp_path, progress=stop_after(1)).best == first.best
+
+
+def test_what_hooks_into_steps_is_resumed_too(asked: TrainingTask, tmp_path: Path) -> None:
+    def clipped(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        def clip(*_: object) -> None:
+            with torch.no_grad():
+                model[0].weight.clamp_(-0.05, 0.05)
+
+        optimizer.register_step_post_hook(clip)
+
+    whole = train(asked, SETTINGS, prepare=clipped)
+    assert whole.model[0].weight.abs().max() <= 0.05
+    with pytest.raises(KeyboardInterrupt):
+        train(asked, SETTINGS, folder=tmp_path, progress=stop_after(2), prepare=clipped)
+    assert same(whole.model, train(asked, SETTINGS, folder=tmp_path, prepare=clipped).model)
+
+
+def test_an_exponential_schedule_falls_by_the_same_share_in_every_step() -> None:
+    settings = TrainSettings(
+        epochs=1, learning_rate=1.0, schedule="exponential", final_rate=1e-4, warmup=0.0
+    )
+    rates = [settings.rate_at(share) for share in (0.0, 0.25, 0.5, 1.0)]
+    assert rates == pytest.approx([1.0, 0.1, 0.01, 1e-4])
+    with pytest.raises(ConfigError, match="takes a final_rate"):
+        replace(settings, final_rate=None)
+    with pytest.raises(ConfigError, match="above 0 to learning_rate"):
+        replace(settings, final_rate=2.0)
 
 
 def test_scalars_are_one_line_of_json_for_each_epoch(asked: TrainingTask, tmp_path: Path) -> None:
@@ -315,6 +345,7 @@ def test_random_numbers_of_the_caller_are_left_as_they_were(asked: TrainingTask)
         ("best_from", 7),
         ("clip_norm", 0.0),
         ("optimizer", "adam"),
+        ("final_rate", 1e-3),
         ("precision", "f16"),
     ],
 )

@@ -7,6 +7,7 @@ from narrows.train.loaders import Loader as Loader
 from narrows.train.loaders import Mixup as Mixup
 from narrows.train.loaders import Stages as Stages
 from narrows.train.loaders import crop_and_flip as crop_and_flip
+from narrows.train.loop import Prepare as Prepare
 from narrows.train.loop import Trained as Trained
 from narrows.train.loop import outputs as outputs
 from narrows.train.loop import score as score

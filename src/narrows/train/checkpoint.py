@@ -32,6 +32,8 @@ LAST: Final = "last.safetensors"
 BEST: Final = "best.safetensors"
 SCALARS: Final = "scalars.jsonl"
 _KEY: Final = "narrows"
+# Settings that earlier checkpoints have not.
+_LATER: Final = {"best_from": 1, "final_rate": None}
 
 
 @final
@@ -127,7 +129,8 @@ def load_checkpoint(
         if header.get("format") != FORMAT:
             msg = f"format {header.get('format')}, expected {FORMAT}"
             raise ConfigError(msg)
-        header["progress"]["settings"].setdefault("best_from", 1)  # not in earlier checkpoints
+        for name, value in _LATER.items():
+            header["progress"]["settings"].setdefault(name, value)
         progress = from_dict(Progress, header["progress"])
         state: dict[int, dict[str, Any]] = {}
         for key, value in {**_under("optimizer.", tensors), **header["optimizer"]}.items():

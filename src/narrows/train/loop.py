@@ -37,6 +37,8 @@ from narrows.train.precision import only_right_in_bf16
 from narrows.train.settings import TrainSettings
 from narrows.train.task import TrainingTask
 
+Prepare = Callable[[nn.Module, torch.optim.Optimizer], None]
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +63,7 @@ def train(
     folder: Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
     device: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Trained:
     """Train a copy of the task's network; go on where a checkpoint stands.
 
@@ -73,6 +76,9 @@ def train(
         folder: Where a checkpoint is kept after every epoch; without one nothing is.
         progress: Called after every epoch.
         device: As torch names it; by default a GPU if there is one.
+        prepare: Told the network that is trained and its optimiser before the first step, so that a
+            method can hook into steps (`register_step_post_hook`). What its hooks remember must be
+            in the network's state.
 
     Raises:
         TaskError: The loss or a weight is no longer a number (the checkpoint of the epoch before
@@ -84,6 +90,8 @@ def train(
     model = _placed(copy.deepcopy(task.model), task.example, place)
     _check(task, model, place)
     optimizer = settings.build(model)
+    if prepare is not None:
+        prepare(model, optimizer)
     state, kept = Progress(task=task.task.name, settings=settings), None
     devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _checked(settings, place, model, task.example):

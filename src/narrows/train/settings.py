@@ -20,11 +20,14 @@ class TrainSettings:
 
     Args:
         epochs: Passes over the fit set.
-        optimizer: "sgd" (Nesterov momentum) or "adamw".
+        optimizer: "sgd" (Nesterov momentum), "adamw", or "shift_adamax", whose rates and
+            divisions are shifts (`narrows.train.shift_adamax`) and which takes no weight decay.
         learning_rate: The highest of the schedule.
         momentum: Of SGD.
         weight_decay: On tensors of two or more axes; biases and normalisation are left alone.
-        schedule: "cosine" rises over `warmup` and then falls to 0; "constant" only rises.
+        schedule: "cosine" rises over `warmup` and then falls to 0; "exponential" falls by the same
+            share in every step, to `final_rate`; "constant" only rises.
+        final_rate: The learning rate at the end of an exponential schedule; None with others.
         warmup: Share of all steps over which the learning rate rises.
         clip_norm: Longest gradient, or None for any.
         patience: Stop after this many epochs without a better score on choose; None never stops.
@@ -42,11 +45,12 @@ class TrainSettings:
     """
 
     epochs: int
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "shift_adamax"] = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    final_rate: float | None = None
     warmup: float = 0.1
     clip_norm: float | None = None
     patience: int | None = None
@@ -75,14 +79,23 @@ class TrainSettings:
                 msg = f"{name} is {value}: expected a share from 0 to below 1"
                 raise ConfigError(msg)
         known = {
-            "optimizer": ("sgd", "adamw"),
-            "schedule": ("cosine", "constant"),
+            "optimizer": ("sgd", "adamw", "shift_adamax"),
+            "schedule": ("cosine", "exponential", "constant"),
             "precision": ("auto", "f32", "bf16"),
         }
         for name, values in known.items():
             if getattr(self, name) not in values:
                 msg = f"{name} is {getattr(self, name)!r}: expected one of {', '.join(values)}"
                 raise ConfigError(msg)
+        if (self.final_rate is not None) != (self.schedule == "exponential"):
+            msg = f"final_rate is {self.final_rate} and schedule {self.schedule!r}: an exponential "
+            raise ConfigError(msg + "schedule takes a final_rate, and no other does")
+        if self.final_rate is not None and not 0 < self.final_rate <= self.learning_rate:
+            msg = f"final_rate is {self.final_rate}: expected from above 0 to learning_rate"
+            raise ConfigError(f"{msg}, {self.learning_rate}")
+        if self.optimizer == "shift_adamax" and self.weight_decay:
+            msg = f"weight_decay is {self.weight_decay}: shift_adamax takes none, set it to 0"
+            raise ConfigError(msg)
 
     def rate_at(self, share: float) -> float:
         """The learning rate once a share (0–1) of all steps is done."""
@@ -91,11 +104,15 @@ class TrainSettings:
         if self.schedule == "constant":
             return self.learning_rate
         through = (share - self.warmup) / (1 - self.warmup)
+        if self.final_rate is not None:
+            return float(self.learning_rate * (self.final_rate / self.learning_rate) ** through)
         return self.learning_rate * (1 + math.cos(math.pi * through)) / 2
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over all parameters that are trained."""
         import torch
+
+        from narrows.train.shift_adamax import ShiftAdaMax
 
         trained = [p for p in model.parameters() if p.requires_grad]
         groups = [
@@ -105,6 +122,8 @@ class TrainSettings:
         groups = [group for group in groups if group["params"]]
         if self.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.learning_rate)
+        if self.optimizer == "shift_adamax":
+            return ShiftAdaMax(groups, lr=self.learning_rate)
         nesterov = self.momentum > 0
         return torch.optim.SGD(
             groups, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov
