@@ -6,23 +6,28 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, final
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Coder, Fitter, Shape, Symbols, Table
+from narrows.coding.coders.stack import (
+    TOTAL,
+    categorical,
+    decode_bits,
+    encode_bits,
+    is_at_end,
+    new_stack,
+    opened_stack,
+    stack_bytes,
+)
 from narrows.coding.coders.symbols import check_shape, check_symbols, table_array
 from narrows.errors import CorruptData
 
-_TOTAL = 1 << 24
 _REACH = 30  # symbols -30 … 30 have counts; what lies outside escapes
 _ESCAPE = 2 * _REACH + 1
 _MOST_CLASSES = 32
 _SMOOTHING = 0.05
-_WORD = np.dtype("<u4")
-_HALF = 16
 _CHUNK = 1 << 16
-_SEAL = np.ones(1, np.uint32)  # what the stack begins with, and must end with
 
 
 @final
@@ -76,35 +81,26 @@ class Ans(Coder):
         check_symbols(symbols)
         classes, counts = _checked(symbols.shape, table)
         codes, escaped = _codes(symbols.reshape(len(classes), -1))
-        stack = constriction.stream.stack.AnsCoder(_SEAL)
+        stack = new_stack()
         if escaped.size:
-            bits = escaped.view(np.uint32)
-            halves = np.stack([bits >> _HALF, bits & 0xFFFF], 1).astype(np.int32)
-            stack.encode_reverse(halves.reshape(-1), _uniform())
+            encode_bits(stack, escaped, 32)
         for index in reversed(range(len(counts))):
             members = codes[classes == index]
             if members.size:
-                stack.encode_reverse(members.reshape(-1), _model(counts[index]))
-        return np.asarray(stack.get_compressed(), dtype=_WORD).tobytes()
+                stack.encode_reverse(members.reshape(-1), categorical(counts[index]))
+        return stack_bytes(stack)
 
     def decode(self, data: bytes, shape: Shape, table: Table) -> Symbols:
         """A payload back to the symbols."""
         classes, counts = _checked(shape, table)
         size = prod(shape)
-        if len(data) % _WORD.itemsize or len(data) > 16 * size + 16:
-            msg = f"{len(data)} bytes cannot be {size} symbols coded by ANS; send it again"
-            raise CorruptData(msg)
-        words = np.frombuffer(data, _WORD).astype(np.uint32)
-        if not words.size or words[-1] == 0:
-            msg = "an ANS payload is neither empty nor ends with a zero word; send it again"
-            raise CorruptData(msg)
-        stack = constriction.stream.stack.AnsCoder(words)
+        stack = opened_stack(data, size)
         positions = size // len(classes)
         symbols = np.empty((len(classes), positions), np.int32)
         for index in range(len(counts)):
             members = np.flatnonzero(classes == index)
             if members.size:
-                codes = stack.decode(_model(counts[index]), members.size * positions)
+                codes = stack.decode(categorical(counts[index]), members.size * positions)
                 symbols[members] = codes.reshape(members.size, positions)
         flat = symbols.reshape(-1)
         escapes = np.flatnonzero(flat == _ESCAPE).astype(np.int32)
@@ -112,10 +108,9 @@ class Ans(Coder):
         good = True
         for first in range(0, escapes.size, _CHUNK):
             part = escapes[first : first + _CHUNK]
-            halves = stack.decode(_uniform(), 2 * part.size).astype(np.uint32).reshape(-1, 2)
-            flat[part] = (halves[:, 0] << _HALF | halves[:, 1]).view(np.int32)
+            flat[part] = decode_bits(stack, part.size, 32).astype(np.uint32).view(np.int32)
             good &= bool(((flat[part] > _REACH) | (flat[part] < -_REACH)).all())
-        if not np.array_equal(stack.get_compressed(), _SEAL) or not good:
+        if not is_at_end(stack) or not good:
             msg = "the ANS payload does not end where its symbols do; send it again"
             raise CorruptData(msg)
         return symbols.reshape(shape)
@@ -128,25 +123,16 @@ def _codes(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32
     return codes, rows[outside]
 
 
-def _model(counts: NDArray[np.int32]) -> Any:
-    weights = counts.astype(np.float64) - 1
-    return constriction.stream.model.Categorical(weights, perfect=False)
-
-
-def _uniform() -> Any:
-    return constriction.stream.model.Uniform(1 << _HALF)
-
-
 def _checked(shape: Shape, table: Table) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Class of each component and counts of each class, checked."""
     check_shape(shape)
     classes = table_array(table, "classes", np.uint8, (shape[0],))
     counts = table_array(table, "counts", np.int32, (None, _ESCAPE + 1))
     good = 1 <= len(counts) <= _MOST_CLASSES and classes.max(initial=0) < len(counts)
-    if not good or counts.min() < 1 or (counts.sum(1, dtype=np.int64) != _TOTAL).any():
+    if not good or counts.min() < 1 or (counts.sum(1, dtype=np.int64) != TOTAL).any():
         msg = (
             f"the ANS table needs 1 to {_MOST_CLASSES} rows of positive counts that sum to "
-            f"{_TOTAL}, and classes that name them; fit it again"
+            f"{TOTAL}, and classes that name them; fit it again"
         )
         raise CorruptData(msg)
     return classes, counts
@@ -193,8 +179,8 @@ def _scaled(row: NDArray[np.float64]) -> NDArray[np.int32]:
     """Positive integers that sum to 2**24, in proportion; what was not seen decays outwards."""
     distance = np.abs(np.arange(_ESCAPE + 1) - _REACH).astype(np.float64)
     smooth = row + _SMOOTHING * 2.0 ** -np.minimum(distance, 20)
-    share = smooth / smooth.sum() * (_TOTAL - row.size)
+    share = smooth / smooth.sum() * (TOTAL - row.size)
     counts = np.floor(share).astype(np.int64) + 1
-    counts[int(counts.argmax())] += _TOTAL - int(counts.sum())
+    counts[int(counts.argmax())] += TOTAL - int(counts.sum())
     result: NDArray[np.int32] = counts.astype(np.int32)
     return result
