@@ -133,7 +133,7 @@ def activation_ranges(
     running = session(model.proto, threads=threads, outputs=inner or None)
     per_sample = sum(model.tensors[name].size_bytes for name in inner)
     seen = 0
-    for batch in _small_batches(model, samples, max(1, _RUN_BYTES // max(1, per_sample))):
+    for batch in small_batches(model, samples, max(1, _RUN_BYTES // max(1, per_sample))):
         arrays = run(running, {model.input.name: batch}, inner) if inner else []
         for name, array in (*zip(inner, arrays, strict=True), (model.input.name, batch)):
             if name in watched:
@@ -147,7 +147,7 @@ def activation_ranges(
     return {name: one.range(method) for name, one in watched.items()}
 
 
-def _small_batches(model: Model, samples: Iterable[Array], most: int) -> Iterator[Array]:
+def small_batches(model: Model, samples: Iterable[Array], most: int) -> Iterator[Array]:
     """Checked batches of at most so many samples."""
     given = model.input
     axis = given.batch_axis or 0

@@ -1,0 +1,108 @@
+"""Weights rounded column by column, each error made good by the columns that follow.
+
+Of W with inputs of covariance S, the outputs' squared error is tr(E S E'), E = W - W'. With the
+factor U of S^-1 = U' U, U upper triangular:
+
+    column j:  q = round(w_j / step_j),  e = (w_j - q · step_j) / U_jj,  w_k -= e · U_jk  for k > j
+
+so that what is left is the sum of (w_j - q · step_j)² / U_jj², of errors that are independent.
+Least bits at a sum of weighted squares take steps in proportion to the root of the inverse weight,
+which is U_jj: columns that the others cannot make good for get the finer steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_BLOCK: Final = 64
+_EIGHTHS: Final = 8
+_FARTHEST: Final = 120  # eighths of an octave that a level may be from its mean
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rounding:
+    """How the weights of one matrix are rounded.
+
+    Args:
+        factor: U of each group, (groups, columns, columns).
+        scale: Of all steps, relative to those of other matrices.
+        rows: Level of each row (all groups' rows), in eighths of an octave.
+        columns: Level of each column.
+    """
+
+    factor: Array
+    scale: float
+    rows: NDArray[np.int8]
+    columns: NDArray[np.int8]
+
+
+def rounding(covariance: Array, rows: int, *, shrinkage: float, spread: float) -> Rounding:
+    """The rounding for inputs of a covariance.
+
+    Args:
+        covariance: (groups, columns, columns); columns that never vary are taken to vary a little.
+        rows: Of each group.
+        shrinkage: Share (0–1) of the covariances that is taken away: few samples make them up.
+        spread: Power of U_jj that steps follow; 1 is right where covariances are exact, 0 gives all
+            columns one step.
+    """
+    groups, size, _ = covariance.shape
+    variance = np.einsum("gcc->gc", covariance).copy()
+    mean = np.maximum(variance.mean(1, keepdims=True), 1e-30)
+    shrunk = covariance * (1 - shrinkage)
+    diagonal = np.arange(size)
+    shrunk[:, diagonal, diagonal] = variance + 1e-3 * mean
+    factor = np.linalg.cholesky(np.linalg.inv(shrunk)).transpose(0, 2, 1)
+    own = np.einsum("gcc->gc", factor)
+    level = np.log2(own) * spread
+    middle = float(level.mean())
+    # Columns of different groups have nothing in common; rows follow their group.
+    by_group = np.repeat(level.mean(1) - middle, rows)
+    by_column = level[0] - middle if groups == 1 else np.zeros(size)
+    return Rounding(
+        factor=factor, scale=2.0**middle, rows=_levels(by_group), columns=_levels(by_column)
+    )
+
+
+def round_columns(
+    weights: Array, factor: Array, row_steps: NDArray[Any], column_steps: NDArray[Any]
+) -> NDArray[np.int32]:
+    """Symbols of weights, errors made good on the way.
+
+    Args:
+        weights: (groups, rows, columns).
+        factor: U, (groups, columns, columns).
+        row_steps: (groups, rows).
+        column_steps: (columns,); the step of a weight is the product of its row's and its column's.
+
+    Returns:
+        Integers of the shape of the weights.
+    """
+    left = weights.astype(np.float64, copy=True)
+    symbols = np.empty(weights.shape, np.int32)
+    size = weights.shape[2]
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        errors = np.empty((*weights.shape[:2], last - first))
+        for j in range(first, last):
+            step = row_steps * column_steps[j]
+            value = left[:, :, j]
+            symbols[:, :, j] = np.floor(value / step + 0.5)
+            error = (value - symbols[:, :, j] * step) / factor[:, j, j, None]
+            left[:, :, j:last] -= error[:, :, None] * factor[:, None, j, j:last]
+            errors[:, :, j - first] = error
+        if last < size:
+            left[:, :, last:] -= np.matmul(errors, factor[:, first:last, last:])
+    return symbols
+
+
+def _levels(eighths: Array) -> NDArray[np.int8]:
+    """Octaves as levels in eighths."""
+    return np.rint(eighths * _EIGHTHS).clip(-_FARTHEST, _FARTHEST).astype(np.int8)

@@ -1,0 +1,176 @@
+"""The envelope of a packed file: a header of JSON, then parts, each with its checksum.
+
+    0   7  "narrows"
+    7   1  version, 1
+    8   4  size of the header as it is stored
+    12  4  its CRC-32
+    16  …  the header: JSON, deflated (zlib)
+    …      parts, one after the other: bytes, and their CRC-32 (4 bytes)
+
+Numbers are little-endian. The header's "parts" are the sizes of the parts in bytes, without the
+checksums, so that any part can be read alone. Every byte of a file is under one checksum, and a
+file ends with its last part.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, final
+
+from narrows.errors import CorruptData, InputError
+
+VERSION: Final = 1
+SUFFIX: Final = ".narrows"
+_MAGIC: Final = b"narrows"
+_HEAD: Final = struct.Struct("<7sBII")
+_CHECK: Final = struct.Struct("<I")
+_MOST_HEADER_BYTES: Final = 1 << 23  # as JSON
+_MOST_PARTS: Final = 1 << 20
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Where one part of a file lies.
+
+    Args:
+        start: Of its first byte.
+        size_bytes: Without the checksum that follows it.
+    """
+
+    start: int
+    size_bytes: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Container:
+    """An open packed file, whose parts are read when they are asked for.
+
+    Args:
+        name: For messages.
+        header: What stands in the file's header, without "parts".
+        parts: In their order.
+        header_bytes: Of everything before the first part.
+    """
+
+    name: str
+    header: Mapping[str, Any]
+    parts: tuple[Part, ...]
+    header_bytes: int
+    _file: BinaryIO
+
+    def read(self, number: int) -> bytes:
+        """One part, from 0.
+
+        Raises:
+            CorruptData: It is not what was written.
+        """
+        part = self.parts[number]
+        self._file.seek(part.start)
+        data = self._file.read(part.size_bytes + _CHECK.size)
+        content, check = data[: part.size_bytes], data[part.size_bytes :]
+        if len(check) != _CHECK.size or _CHECK.unpack(check)[0] != zlib.crc32(content):
+            msg = f"{self.name}: part {number} is damaged (its checksum differs); copy it again"
+            raise CorruptData(msg)
+        return content
+
+
+def write_container(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        header: JSON, without "parts".
+        parts: In their order.
+
+    Example:
+        >>> data = write_container({"kind": "demo"}, [b"one", b""])
+        >>> found = read_container(data, name="demo")
+        >>> found.header, found.read(0), found.read(1)
+        ({'kind': 'demo'}, b'one', b'')
+    """
+    told = {**header, "parts": [len(part) for part in parts]}
+    packed = zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 9)
+    head = _HEAD.pack(_MAGIC, VERSION, len(packed), zlib.crc32(packed))
+    checked = (part + _CHECK.pack(zlib.crc32(part)) for part in parts)
+    return b"".join((head, packed, *checked))
+
+
+def read_container(source: bytes | str | Path, *, name: str | None = None) -> Container:
+    """Open a file, or the bytes of one.
+
+    Args:
+        source: A path, or bytes.
+        name: For messages; by default the path.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptData: It is no packed file, of a newer version, cut short or damaged.
+    """
+    called = name or ("the packed file" if isinstance(source, bytes) else str(source))
+    file: BinaryIO
+    if isinstance(source, bytes):
+        file = io.BytesIO(source)
+    else:
+        try:
+            file = Path(source).open("rb")  # noqa: SIM115  read as long as the container lives
+        except OSError as error:
+            msg = f"{called} cannot be read: {error.strerror or error}"
+            raise InputError(msg) from error
+    size = file.seek(0, io.SEEK_END)
+    header, start = _header(file, size, called)
+    sizes = header.pop("parts", None)
+    good = isinstance(sizes, list) and len(sizes) <= _MOST_PARTS
+    if not good or not all(type(part) is int and 0 <= part <= size for part in sizes):
+        raise _corrupt(called, "its header names no parts")
+    parts, place = [], start
+    for part in sizes:
+        parts.append(Part(start=place, size_bytes=part))
+        place += part + _CHECK.size
+    if place != size:
+        raise _corrupt(called, f"{place} bytes expected, {size} found")
+    return Container(name=called, header=header, parts=tuple(parts), header_bytes=start, _file=file)
+
+
+def is_packed(data: bytes) -> bool:
+    """Whether bytes begin as those of a packed file do."""
+    return data.startswith(_MAGIC)
+
+
+def _header(file: BinaryIO, size: int, name: str) -> tuple[dict[str, Any], int]:
+    """The header, and where the first part begins."""
+    file.seek(0)
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size or not is_packed(head):
+        raise _corrupt(name, "it does not begin as one")
+    _, version, length, check = _HEAD.unpack(head)
+    if version != VERSION:
+        msg = (
+            f"{name} is a packed file of version {version}, this narrows reads version {VERSION}: "
+            "install a newer narrows, or pack it with this one"
+        )
+        raise CorruptData(msg)
+    if length > min(size - _HEAD.size, _MOST_HEADER_BYTES):
+        raise _corrupt(name, "it is cut short within the header")
+    packed = file.read(length)
+    if zlib.crc32(packed) != check:
+        raise _corrupt(name, "the header's checksum differs")
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(packed, _MOST_HEADER_BYTES)
+        header = json.loads(text) if stream.eof and not stream.unused_data else None
+    except (zlib.error, ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise _corrupt(name, "its header is no JSON object")
+    return header, _HEAD.size + length
+
+
+def _corrupt(name: str, reason: str) -> CorruptData:
+    return CorruptData(f"{name} is no packed file, or a damaged one: {reason}; copy it again")

@@ -1,0 +1,296 @@
+"""One tensor as a part of a packed file: symbols with the tables to read them, or its values.
+
+    {"name": "fc.weight", "dtype": "float32", "shape": [10, 84],
+     "quantizer": {"name": "scaled", "step": 0.01},   null where the tensor itself holds integers
+     "coder": "adaptive",                             null where the values are stored as they are
+     "arrays": [["quantizer.rows", "int8", [10], "adaptive", 9], …, ["symbols", "int32", …]]}
+
+The part is those arrays one after the other; the last number is how many bytes each takes. A "raw"
+array is little-endian, an "adaptive" one holds integers coded by `Adaptive`. The last array is
+"values", raw, or "symbols", coded by the tensor's coder, whose own tables are "coder.…".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from narrows.coding import CODERS, QUANTIZERS, Coder, Quantizer, Table
+from narrows.coding.arrays import DTYPES, ArrayCodec
+from narrows.coding.coders import Adaptive
+from narrows.coding.coders.symbols import MAX_SYMBOLS
+from narrows.config import from_dict, to_dict
+from narrows.errors import CodecError, CorruptData, NarrowsError
+
+_INTEGERS: Final = ("int8", "uint8", "int16", "uint16", "int32")  # which int32 holds
+_KEYS: Final = {"name", "dtype", "shape", "quantizer", "coder", "arrays"}
+_LEAST_CODED: Final = 16
+_MOST_AXES: Final = 8
+_MOST_ARRAYS: Final = 16
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grid:
+    """The values that the weights of a tensor can have: a quantizer and its table."""
+
+    quantizer: Quantizer
+    table: Table
+
+    def symbols(self, values: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The symbols of a tensor that lies on the grid.
+
+        Raises:
+            CodecError: It does not.
+        """
+        found: NDArray[np.int32] = self.quantizer.quantize(values[None], self.table)[0]
+        if not np.array_equal(self.values(found), values):
+            msg = (
+                f"a tensor {values.shape} does not lie on its {self.quantizer.name!r} grid any "
+                "more: quantize it again, or pack it as floats"
+            )
+            raise CodecError(msg)
+        return found
+
+    def values(self, symbols: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What symbols stand for."""
+        found: NDArray[np.float32] = self.quantizer.dequantize(symbols[None], self.table)[0]
+        return found
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An array within a part.
+
+    Args:
+        key: "quantizer.…" or "coder.…" of a table, "symbols" or "values".
+        dtype: Element type.
+        shape: Of the array.
+        coding: "raw", "adaptive", or the name of a coder.
+        size_bytes: Within the part.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    coding: str
+    size_bytes: int
+
+
+def pack_tensor(
+    name: str, values: NDArray[Any], grid: Grid | None, coder: Coder
+) -> tuple[dict[str, Any], bytes]:
+    """A tensor as its entry in the header and its part.
+
+    Args:
+        name: Of the tensor.
+        values: Numbers.
+        grid: On which float32 values lie; without one integers are coded, other values are not.
+        coder: Of symbols.
+
+    Raises:
+        CodecError: The values do not lie on the grid, or are of a type that cannot be stored.
+    """
+    stored: list[tuple[Stored, bytes]] = []
+    if grid is not None and values.size:
+        symbols = grid.symbols(values)
+        stored += [_array(f"quantizer.{key}", array) for key, array in grid.table.items()]
+    elif values.dtype.name in _INTEGERS and values.size >= _LEAST_CODED:
+        symbols = values.astype(np.int32)
+    else:
+        stored.append(_raw("values", values))
+        return _entry(name, values, None, None, stored)
+    table = _table(coder, symbols)
+    if not isinstance(coder, Adaptive):
+        stored += [_array(f"coder.{key}", array) for key, array in table.items()]
+    data = coder.encode(symbols, table)
+    told = Stored(
+        key="symbols",
+        dtype="int32",
+        shape=symbols.shape,
+        coding=coder.name,
+        size_bytes=len(data),
+    )
+    stored.append((told, data))
+    return _entry(name, values, grid and grid.quantizer, coder, stored)
+
+
+def unpack_tensor(entry: Mapping[str, Any], part: bytes) -> tuple[NDArray[Any], Grid | None]:
+    """A tensor, and the grid it lies on.
+
+    Args:
+        entry: Of the header; anything JSON can say.
+        part: Of the file.
+
+    Raises:
+        CorruptData: They are not what `pack_tensor` made.
+    """
+    name, dtype, shape, stored = read_entry(entry)
+    if sum(one.size_bytes for one in stored) != len(part):
+        raise _corrupt(name, f"its arrays do not fill the {len(part)} bytes of its part")
+    try:
+        return _unpacked(entry, name, dtype, shape, stored, part)
+    except CorruptData:
+        raise
+    except (NarrowsError, KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise _corrupt(name, " ".join(str(error).split())[:200]) from error
+
+
+def read_entry(
+    entry: Mapping[str, Any],
+) -> tuple[str, str, tuple[int, ...], tuple[Stored, ...]]:
+    """Name, element type, shape and arrays of a tensor.
+
+    Raises:
+        CorruptData: It is no entry that `pack_tensor` makes.
+    """
+    if not isinstance(entry, Mapping) or set(entry) != _KEYS or type(entry["name"]) is not str:
+        msg = "the header does not say what one of its tensors is; pack the model again"
+        raise CorruptData(msg)
+    name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
+    arrays = entry["arrays"]
+    if not isinstance(arrays, list) or not 1 <= len(arrays) <= _MOST_ARRAYS:
+        raise _corrupt(name, "it names no arrays")
+    if dtype not in DTYPES or not _is_shape(shape):
+        raise _corrupt(name, f"it is said to be {dtype!r} {shape!r}")
+    stored = []
+    for array in arrays:
+        good = isinstance(array, list) and len(array) == 5 and _is_shape(array[2])
+        if not good or array[1] not in DTYPES or type(array[4]) is not int or array[4] < 0:
+            raise _corrupt(name, f"{array!r} is no array")
+        key, kind, size, coding, size_bytes = array
+        stored.append(
+            Stored(
+                key=str(key),
+                dtype=kind,
+                shape=tuple(size),
+                coding=str(coding),
+                size_bytes=size_bytes,
+            )
+        )
+    return name, dtype, tuple(shape), tuple(stored)
+
+
+def _unpacked(
+    entry: Mapping[str, Any],
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    stored: Iterable[Stored],
+    part: bytes,
+) -> tuple[NDArray[Any], Grid | None]:
+    *tables, last = stored
+    found: dict[str, NDArray[Any]] = {}
+    place = 0
+    for one in tables:
+        found[one.key] = _read_array(one, part[place : place + one.size_bytes])
+        place += one.size_bytes
+    data = part[place:]
+    if entry["coder"] is None:
+        if last.key != "values" or (last.dtype, last.shape) != (dtype, shape) or tables:
+            raise _corrupt(name, "it has neither values nor a coder")
+        return _read_array(last, data), None
+    coder = CODERS[entry["coder"]]()
+    if last.key != "symbols" or prod(last.shape) > MAX_SYMBOLS:
+        raise _corrupt(name, "its last array is not its symbols")
+    symbols = coder.decode(data, last.shape, _under("coder.", found) or _table(coder, last.shape))
+    if entry["quantizer"] is None:
+        if last.shape != shape or dtype not in _INTEGERS:
+            raise _corrupt(name, f"symbols {last.shape} are no {dtype} {shape}")
+        values = symbols.astype(dtype)
+        if not np.array_equal(values, symbols):
+            raise _corrupt(name, f"its symbols leave {dtype}")
+        return values, None
+    quantizer = from_dict(QUANTIZERS[entry["quantizer"]["name"]], entry["quantizer"])
+    grid = Grid(quantizer=quantizer, table=_under("quantizer.", found))
+    values = grid.values(symbols)
+    if values.shape != shape or values.dtype.name != dtype:
+        raise _corrupt(name, f"it decodes to {values.dtype} {values.shape}, not {dtype} {shape}")
+    return values, grid
+
+
+def _entry(
+    name: str,
+    values: NDArray[Any],
+    quantizer: Quantizer | None,
+    coder: Coder | None,
+    stored: list[tuple[Stored, bytes]],
+) -> tuple[dict[str, Any], bytes]:
+    entry = {
+        "name": name,
+        "dtype": values.dtype.name,
+        "shape": list(values.shape),
+        "quantizer": None if quantizer is None else to_dict(quantizer),
+        "coder": None if coder is None else coder.name,
+        "arrays": [[o.key, o.dtype, list(o.shape), o.coding, o.size_bytes] for o, _ in stored],
+    }
+    return entry, b"".join(data for _, data in stored)
+
+
+def _array(key: str, array: NDArray[Any]) -> tuple[Stored, bytes]:
+    """A table's array, coded where that takes fewer bytes."""
+    raw = _raw(key, array)
+    if array.dtype.name not in _INTEGERS or array.size < _LEAST_CODED:
+        return raw
+    symbols = array.astype(np.int32)
+    data = Adaptive().encode(symbols, _table(Adaptive(), symbols.shape))
+    if len(data) >= raw[0].size_bytes:
+        return raw
+    told = Stored(
+        key=key,
+        dtype=array.dtype.name,
+        shape=array.shape,
+        coding=Adaptive.name,
+        size_bytes=len(data),
+    )
+    return told, data
+
+
+def _raw(key: str, array: NDArray[Any]) -> tuple[Stored, bytes]:
+    data = ArrayCodec().encode(array)
+    told = Stored(
+        key=key, dtype=array.dtype.name, shape=array.shape, coding="raw", size_bytes=len(data)
+    )
+    return told, data
+
+
+def _read_array(one: Stored, data: bytes) -> NDArray[Any]:
+    if one.coding == "raw":
+        return ArrayCodec().decode(data, one.shape, one.dtype)
+    if one.coding != Adaptive.name or one.dtype not in _INTEGERS:
+        msg = f"{one.key} is coded by {one.coding!r}: expected raw or adaptive"
+        raise CorruptData(msg)
+    symbols = Adaptive().decode(data, one.shape, _table(Adaptive(), one.shape))
+    values = symbols.astype(one.dtype)
+    if not np.array_equal(values, symbols):
+        msg = f"{one.key} leaves {one.dtype}"
+        raise CorruptData(msg)
+    return values
+
+
+def _table(coder: Coder, symbols: NDArray[np.int32] | tuple[int, ...]) -> Table:
+    """The coder's table for symbols; for a shape alone that of no samples."""
+    shape = symbols if isinstance(symbols, tuple) else symbols.shape
+    fitter = coder.fitter(shape)
+    if not isinstance(symbols, tuple):
+        fitter.add(symbols[None])
+    return fitter.table()
+
+
+def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _is_shape(shape: Any) -> bool:
+    good = isinstance(shape, list) and len(shape) <= _MOST_AXES
+    return good and all(type(n) is int and n >= 0 for n in shape) and prod(shape) <= MAX_SYMBOLS
+
+
+def _corrupt(name: str, reason: str) -> CorruptData:
+    return CorruptData(f"tensor {name!r} of the packed file is damaged: {reason}; copy it again")
