@@ -132,7 +132,7 @@ ROWS: Final = {
     ),
     "surgery-300": Row(
         network="LeNet-300-100",
-        method=Chain(methods=(_surgery(0.02, ip1=6.5, ip2=5.0, ip3=2.5), LEARN)),
+        method=Chain(methods=(_surgery(0.02, ip1=8.0, ip2=3.0, ip3=0.0), LEARN)),
         paper=1.8,
     ),
 }

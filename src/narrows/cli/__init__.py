@@ -29,6 +29,8 @@ COMMANDS: Final = MappingProxyType(
         "plan": "Choose where to cut a model and how to code what crosses, for a device and link.",
         "compress": "Make a network smaller by one or more methods, and what that changed.",
         "quantize": "Write a model in 8-bit integers, or its weights alone, and what that changed.",
+        "pack": "Write a model as one small file, its weights rounded and entropy coded.",
+        "unpack": "Make a model again of a packed file.",
         "deploy": "Write the bundle of a plan: what device and cloud each run.",
         "serve": "Run the cloud half of bundles (Open Inference Protocol over gRPC).",
         "run": "Run the device half on files, a folder or a stream, and print the answers.",

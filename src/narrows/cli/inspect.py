@@ -16,6 +16,7 @@ from narrows.cli.inspect_files import (
     show_plan,
     sides,
 )
+from narrows.cli.inspect_packed import show_packed
 from narrows.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def inspect(
     source: Annotated[
         str,
         typer.Argument(
-            help="A model (.onnx, zoo:, timm:, torchvision:, module:factory), a bundle's or plan's "
-            "folder, or the JSON file of a plan or profile."
+            help="A model (.onnx, zoo:, timm:, torchvision:, module:factory), a packed file "
+            "(.narrows), a bundle's or plan's folder, or the JSON file of a plan or profile."
         ),
     ],
     input_shape: Annotated[
@@ -58,7 +59,8 @@ def inspect(
 
     MACs, weights and memory are those of the head: what the device computes and holds. A cut is
     worse than another if that one has no more bytes and no more MACs. Of a bundle, the parts are
-    shown; of a plan, the choice and the frontier; of a profile, its numbers and their sources.
+    shown; of a plan, the choice and the frontier; of a profile, its numbers and their sources; of a
+    packed file, what its bits are spent on, tensor by tensor.
     """
     path = Path(source)
     if path.is_dir() and (path / "manifest.json").is_file():
@@ -69,6 +71,8 @@ def inspect(
         raise InputError(f"{path} is a folder with neither manifest.json nor plan.json: no bundle")
     elif path.suffix == ".json":
         show_json_file(path, as_json)
+    elif path.suffix == ".narrows" and path.is_file():
+        show_packed(path, as_json)
     else:
         shape = None if input_shape is None else _shape(input_shape)
         _show_model(source, shape, useful=useful, refused=refused, check=check, as_json=as_json)

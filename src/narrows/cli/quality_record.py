@@ -30,3 +30,22 @@ def quality_record(before: Judged, after: Judged, *, name: str) -> dict[str, Any
         found["accuracy"] = {which: quality.accuracy for which, quality in judged.items()}
         found["drop"] = {"value": drop, "low": low, "high": high}
     return found
+
+
+def quality_text(quality: dict[str, Any], *, name: str) -> str:
+    """One line of a record of `quality_record`.
+
+    Args:
+        quality: The record.
+        name: As it was given there.
+    """
+    examples = f"{quality['n']} {quality['set']} examples"
+    if "drop" not in quality:
+        before, after = quality["original"], quality[name]
+        return f"{quality['metric']} {before:.5g} → {after:.5g} on {examples}"
+    accuracy = quality["accuracy"]
+    value, low, high = (100 * quality["drop"][key] for key in ("value", "low", "high"))
+    return (
+        f"accuracy {accuracy['original']:.4f} → {accuracy[name]:.4f} on {examples}: "
+        f"drop {value:+.2f} points ({low:+.2f}, {high:+.2f})"
+    )

@@ -151,6 +151,7 @@ def _run_text(run: Execution) -> dict[str, Any]:
 
 
 def _text(record: dict[str, Any]) -> str:
+    from narrows.cli.quality_record import quality_text
     from narrows.units import bytes_text
 
     before, after = record["size_bytes_before"], record["size_bytes"]
@@ -160,18 +161,5 @@ def _text(record: dict[str, Any]) -> str:
         *(f"note: {flag}" for flag in record["flags"]),
     ]
     if "quality" in record:
-        lines.append(_quality_text(record["quality"]))
+        lines.append(quality_text(record["quality"], name="quantized"))
     return "\n".join(lines)
-
-
-def _quality_text(quality: dict[str, Any]) -> str:
-    examples = f"{quality['n']} {quality['set']} examples"
-    if "drop" not in quality:
-        before, after = quality["original"], quality["quantized"]
-        return f"{quality['metric']} {before:.5g} → {after:.5g} on {examples}"
-    accuracy = quality["accuracy"]
-    value, low, high = (100 * quality["drop"][key] for key in ("value", "low", "high"))
-    return (
-        f"accuracy {accuracy['original']:.4f} → {accuracy['quantized']:.4f} on {examples}: "
-        f"drop {value:+.2f} points ({low:+.2f}, {high:+.2f})"
-    )

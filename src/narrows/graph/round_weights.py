@@ -139,7 +139,7 @@ class WeightRounder:
                     grids[name], symbols[name] = grid, found
                     values[name] = grid.values(found)
         return RoundedModel(
-            proto=_with_values(self._model.proto, values), grids=grids, symbols=symbols
+            proto=with_values(self._model.proto, values), grids=grids, symbols=symbols
         )
 
     def _rounding(self, weight: WeightMatrix) -> Rounding:
@@ -206,7 +206,7 @@ class WeightRounder:
         return name, Grid(quantizer=quantizer, table=table), found
 
 
-def _with_values(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
+def with_values(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
     """A copy with other initializers of the same shapes."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)

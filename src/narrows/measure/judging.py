@@ -69,7 +69,7 @@ def judge(
     running = session(model.proto, threads=threads)
     for start in range(0, len(chosen), _BATCH):
         inputs, labels = task.inputs(chosen, start, start + _BATCH)
-        quality.add(_outputs(model, running, inputs), labels)
+        quality.add(outputs_of(model, running, inputs), labels)
         if progress:
             progress(min(len(chosen), start + _BATCH), len(chosen))
     return Judged(
@@ -81,7 +81,7 @@ def judge(
     )
 
 
-def _outputs(model: Model, running: Any, inputs: Any) -> Any:
+def outputs_of(model: Model, running: Any, inputs: Any) -> Any:
     """Outputs (n, k) of inputs (n, *shape), wherever the model has its batch axis."""
     given, made = model.input, model.outputs[0]
     fed = np.moveaxis(inputs, 0, given.batch_axis or 0).astype(given.dtype)

@@ -18,7 +18,8 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
@@ -58,13 +59,14 @@ class Container:
         header: What stands in the file's header, without "parts".
         parts: In their order.
         header_bytes: Of everything before the first part.
+        source: The file, or its bytes.
     """
 
     name: str
     header: Mapping[str, Any]
     parts: tuple[Part, ...]
     header_bytes: int
-    _file: BinaryIO
+    source: bytes | Path
 
     def read(self, number: int) -> bytes:
         """One part, from 0.
@@ -73,8 +75,9 @@ class Container:
             CorruptData: It is not what was written.
         """
         part = self.parts[number]
-        self._file.seek(part.start)
-        data = self._file.read(part.size_bytes + _CHECK.size)
+        with _opened(self.source, self.name) as file:
+            file.seek(part.start)
+            data = file.read(part.size_bytes + _CHECK.size)
         content, check = data[: part.size_bytes], data[part.size_bytes :]
         if len(check) != _CHECK.size or _CHECK.unpack(check)[0] != zlib.crc32(content):
             msg = f"{self.name}: part {number} is damaged (its checksum differs); copy it again"
@@ -114,17 +117,10 @@ def read_container(source: bytes | str | Path, *, name: str | None = None) -> Co
         CorruptData: It is no packed file, of a newer version, cut short or damaged.
     """
     called = name or ("the packed file" if isinstance(source, bytes) else str(source))
-    file: BinaryIO
-    if isinstance(source, bytes):
-        file = io.BytesIO(source)
-    else:
-        try:
-            file = Path(source).open("rb")  # noqa: SIM115  read as long as the container lives
-        except OSError as error:
-            msg = f"{called} cannot be read: {error.strerror or error}"
-            raise InputError(msg) from error
-    size = file.seek(0, io.SEEK_END)
-    header, start = _header(file, size, called)
+    held = source if isinstance(source, bytes) else Path(source)
+    with _opened(held, called) as file:
+        size = file.seek(0, io.SEEK_END)
+        header, start = _header(file, size, called)
     sizes = header.pop("parts", None)
     good = isinstance(sizes, list) and len(sizes) <= _MOST_PARTS
     if not good or not all(type(part) is int and 0 <= part <= size for part in sizes):
@@ -135,19 +131,27 @@ def read_container(source: bytes | str | Path, *, name: str | None = None) -> Co
         place += part + _CHECK.size
     if place != size:
         raise _corrupt(called, f"{place} bytes expected, {size} found")
-    return Container(name=called, header=header, parts=tuple(parts), header_bytes=start, _file=file)
+    return Container(
+        name=called, header=header, parts=tuple(parts), header_bytes=start, source=held
+    )
 
 
-def is_packed(data: bytes) -> bool:
-    """Whether bytes begin as those of a packed file do."""
-    return data.startswith(_MAGIC)
+@contextmanager
+def _opened(source: bytes | Path, name: str) -> Iterator[BinaryIO]:
+    """The file for as long as it is read."""
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            yield file
+    except OSError as error:
+        msg = f"{name} cannot be read: {error.strerror or error}"
+        raise InputError(msg) from error
 
 
 def _header(file: BinaryIO, size: int, name: str) -> tuple[dict[str, Any], int]:
     """The header, and where the first part begins."""
     file.seek(0)
     head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size or not is_packed(head):
+    if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise _corrupt(name, "it does not begin as one")
     _, version, length, check = _HEAD.unpack(head)
     if version != VERSION:

@@ -21,6 +21,8 @@ from narrows.config import write_atomic
 from narrows.contents import digest
 from narrows.errors import InputError, MissingExtra, ModelError
 from narrows.files import storage_error
+from narrows.graph.packed_model import unpack_model
+from narrows.packed import SUFFIX
 from narrows.preprocess import Preprocess, with_size
 from narrows.references import call_reference
 from narrows.task import Task, load_task
@@ -62,10 +64,12 @@ def resolve(
     if source.library == "file":
         path = Path(source.name)
         if not path.is_file():
-            msg = f"no model file {path}: give the path of an .onnx or a .safetensors file"
+            msg = f"no model file {path}: give an .onnx, a .narrows or a .safetensors file"
             raise InputError(msg)
         if path.suffix == ".onnx":
             return path
+        if path.suffix == SUFFIX:
+            return unpack_model(path)
         shape = _known(source, input_shape)
         return _kept(source, lambda: (_load_network(path), shape), about=shape)
     if source.library == "factory":

@@ -39,8 +39,8 @@ _FIRST: Final = 32
 _UNIT: Final = 256  # what one symbol adds to a count
 _WEIGHT: Final = 64  # symbols that a prior weighs as many as
 _DIFFERENCE: Final = 4  # level of the differences between levels
-_MEAN_BITS: Final = 5  # of the largest mean magnitude that is not shifted down
-_HEADER: Final = 3
+_MEAN_BITS: Final = 2  # of the mean magnitude of a class that is left after shifting
+_HEADER: Final = 2
 
 
 @final
@@ -51,14 +51,14 @@ class Adaptive(Coder):
     Symbols (rows, columns...) are of classes by how large their row and their column are on
     average, which is coded first, where that pays. Each class has counts that begin as those of a
     geometric distribution of its magnitude and grow with what has been decoded; they are brought up
-    to date when as many symbols again have come. Symbols far larger than sixteen on average have
-    their lowest bits coded as they are, and a symbol outside ±60 escapes.
+    to date when as many symbols again have come. In a class of a mean of eight and more the lowest
+    bits are coded as they are, and a symbol whose other bits are outside ±60 escapes.
 
     Made for weights: one array is coded on its own, with no table beside it. For features `Ans` and
     `Huffman` know their statistics before the first symbol and are faster.
 
-    A payload is three bytes (what has levels and how coarse; the level of all; bits shifted) and
-    the words of a stack. No floating point decides a bit.
+    A payload is two bytes (what has levels and how coarse; the level of all) and the words of a
+    stack. No floating point decides a bit.
 
     Example:
         >>> symbols = np.array([[0, 1, 0, -1], [0, 0, 0, 40]], np.int32)
@@ -94,39 +94,74 @@ class Adaptive(Coder):
         check_symbols(symbols)
         self.validate(symbols.shape, table)
         rows = symbols.reshape(len(symbols), -1)
-        shift = _shift(rows)
-        levels = _cheapest(rows >> shift)
-        high, width = (rows >> shift).reshape(-1), rows.shape[1]
-        codes = _codes(high)
+        levels = min(candidates(rows), key=lambda tried: _cost_bits(rows, tried))
+        pieces, escaped = _pieces(rows, levels)
         stack = new_stack()
-        for first in reversed(range(0, symbols.size if shift else 0, _CHUNK)):
-            encode_bits(stack, rows.reshape(-1)[first : first + _CHUNK], shift)
-        encode_bits(stack, high[codes == _ESCAPE], 32)
-        for part, counts in reversed(list(_steps(codes, levels, width))):
-            stack.encode_reverse(part, categorical(counts))
-        return _header(levels, shift) + stack_bytes(stack)
+        encode_bits(stack, escaped, 32)
+        for piece in reversed(pieces):
+            encode_bits(stack, piece.low, piece.shift)
+            for part, counts in reversed(piece.parts):
+                stack.encode_reverse(part, categorical(counts))
+        return _header(levels) + stack_bytes(stack)
 
     def decode(self, data: bytes, shape: Shape, table: Table) -> Symbols:
         """A payload back to the symbols."""
         self.validate(shape, table)
-        size, width = prod(shape), prod(shape[1:])
-        mode, step, base, shift = _read_header(data)
-        stack = opened_stack(data[_HEADER:], 3 * size)
-        sides = [
-            _decoded(stack, _Counts(_DIFFERENCE), length) - _REACH if mode & bit else None
-            for bit, length in ((1, shape[0]), (2, width))
-        ]
-        levels = Levels(base=base, step=step, rows=sides[0], columns=sides[1])
-        symbols = _decode_codes(stack, levels, size, width)
-        symbols -= _REACH
-        good = _decode_escapes(stack, symbols)
-        for first in range(0, size if shift else 0, _CHUNK):
-            part = symbols[first : first + _CHUNK]
-            part[:] = (part << shift) | decode_bits(stack, part.size, shift).astype(np.int32)
-        if not good or not is_at_end(stack):
-            msg = "the payload does not end where its symbols do; send it again"
-            raise CorruptData(msg)
-        return symbols.reshape(shape)
+        return _decoded_all(data, shape)[0]
+
+    def split_bits(self, data: bytes, shape: Shape, table: Table) -> dict[str, float]:
+        """What the bits of a payload are spent on.
+
+        Returns:
+            "levels" of rows and columns, "positions" (which symbols are zero), "values" (of those
+            that are not); header and end of the stack are left out.
+
+        Raises:
+            CorruptData: As `decode`.
+
+        Example:
+            >>> symbols = np.eye(40, dtype=np.int32)
+            >>> coder = Adaptive()
+            >>> table = coder.fitter((40, 40)).table()
+            >>> found = coder.split_bits(coder.encode(symbols, table), (40, 40), table)
+            >>> {name: round(bits) for name, bits in found.items()}
+            {'levels': 0, 'positions': 272, 'values': 11}
+        """
+        self.validate(shape, table)
+        symbols, levels = _decoded_all(data, shape)
+        pieces, escaped = _pieces(symbols.reshape(shape[0], -1), levels)
+        found = {"levels": 0.0, "positions": 0.0, "values": 32.0 * escaped.size}
+        for piece in pieces:
+            found["values"] += piece.low.size * piece.shift
+            for part, counts in piece.parts:
+                bits = float((24 - np.log2(counts[part])).sum())
+                if piece.is_side:
+                    found["levels"] += bits
+                    continue
+                zeros, zero = int((part == _REACH).sum()), counts[_REACH] / TOTAL
+                others = part.size - zeros
+                where = -zeros * np.log2(zero) - others * np.log1p(-zero) / np.log(2)
+                found["positions"] += float(where)
+                found["values"] += bits - float(where)
+        return found
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Piece:
+    """Symbols that are coded together: those of a class in a chunk, or a side's levels.
+
+    Args:
+        parts: Codes with the counts they are coded with, in order.
+        low: Values whose low bits follow.
+        shift: How many bits.
+        is_side: Whether it is a side's levels.
+    """
+
+    parts: list[tuple[NDArray[np.int32], NDArray[np.int64]]]
+    low: NDArray[np.int32]
+    shift: int
+    is_side: bool = False
 
 
 class _Counts:
@@ -157,42 +192,85 @@ class _Counts:
         return np.asarray(counts)
 
 
-def _steps(
-    codes: NDArray[np.int32], levels: Levels, width: int
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """Codes in the order in which they are decoded, part by part with its counts."""
-    for side in (levels.rows, levels.columns):
-        if side is not None:
-            yield from _parts((side + _REACH).astype(np.int32), _Counts(_DIFFERENCE))
+def _pieces(rows: Symbols, levels: Levels) -> tuple[list[_Piece], NDArray[np.int32]]:
+    """What is coded, in the order in which it is decoded, and what escapes."""
+    none = np.zeros(0, np.int32)
+    pieces = [
+        _Piece(parts=_parts(_codes(side), _Counts(_DIFFERENCE)), low=none, shift=0, is_side=True)
+        for side in (levels.rows, levels.columns)
+        if side is not None
+    ]
     found: dict[int, _Counts] = {}
-    for first in range(0, codes.size, _CHUNK):
-        part = codes[first : first + _CHUNK]
-        classes = levels.classes(first, first + part.size, width)
+    escaped = []
+    for _, classes, flat in _chunks(rows.reshape(-1), levels, rows.shape[1]):
+        high = np.empty(flat.shape, np.int32)
         for level in np.unique(classes).tolist():
-            state = found.setdefault(level, _Counts(level))
-            yield from _parts(part[classes == level], state)
+            members = np.flatnonzero(classes == level)
+            shift, state = _state(level, found)
+            low = flat[members]
+            high[members] = low >> shift
+            codes = _codes(high[members])
+            pieces.append(
+                _Piece(parts=_parts(codes, state), low=low if shift else none, shift=shift)
+            )
+        escaped.append(high[np.abs(high.astype(np.int64)) > _REACH])
+    return pieces, np.concatenate(escaped)
 
 
 def _parts(
     codes: NDArray[np.int32], state: _Counts
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    made = []
     for first, last, counts in state.blocks(codes.size):
-        yield codes[first:last], counts
+        made.append((codes[first:last], counts))
         state.learn(codes[first:last])
+    return made
 
 
-def _decode_codes(stack: Any, levels: Levels, size: int, width: int) -> NDArray[np.int32]:
-    """What `_steps` gives, but for the levels."""
-    codes = np.empty(size, np.int32)
+def _decoded_all(data: bytes, shape: Shape) -> tuple[Symbols, Levels]:
+    """The symbols of a payload, and its levels."""
+    size, width = prod(shape), prod(shape[1:])
+    mode, step, base = _read_header(data)
+    stack = opened_stack(data[_HEADER:], 3 * size)
+    sides = [
+        _decoded(stack, _Counts(_DIFFERENCE), length) - _REACH if mode & bit else None
+        for bit, length in ((1, shape[0]), (2, width))
+    ]
+    levels = Levels(base=base, step=step, rows=sides[0], columns=sides[1])
+    symbols = np.empty(size, np.int32)
     found: dict[int, _Counts] = {}
-    for first in range(0, size, _CHUNK):
-        part = codes[first : first + _CHUNK]
-        classes = levels.classes(first, first + part.size, width)
+    shifts: list[tuple[NDArray[np.int64], int, NDArray[np.int64]]] = []
+    for first, classes, part in _chunks(symbols, levels, width):
         for level in np.unique(classes).tolist():
             members = np.flatnonzero(classes == level)
-            state = found.setdefault(level, _Counts(level))
-            part[members] = _decoded(stack, state, members.size)
-    return codes
+            shift, state = _state(level, found)
+            part[members] = _decoded(stack, state, members.size) - _REACH
+            if shift:
+                shifts.append((first + members, shift, decode_bits(stack, members.size, shift)))
+    good = _decode_escapes(stack, symbols)
+    for places, shift, low in shifts:
+        symbols[places] = symbols[places] << shift | low.astype(np.int32)
+    if not good or not is_at_end(stack):
+        msg = "the payload does not end where its symbols do; send it again"
+        raise CorruptData(msg)
+    return symbols.reshape(shape), levels
+
+
+def _chunks(
+    symbols: NDArray[np.int32], levels: Levels, width: int
+) -> Iterator[tuple[int, NDArray[np.int16], NDArray[np.int32]]]:
+    """First index, classes and symbols of each chunk."""
+    for first in range(0, symbols.size, _CHUNK):
+        part = symbols[first : first + _CHUNK]
+        yield first, levels.classes(first, first + part.size, width), part
+
+
+def _state(level: int, found: dict[int, _Counts]) -> tuple[int, _Counts]:
+    """How many low bits of a class are coded as they are, and its counts so far."""
+    shift = max(0, level // 4 - _MEAN_BITS)
+    if level not in found:
+        found[level] = _Counts(level - 4 * shift)
+    return shift, found[level]
 
 
 def _decoded(stack: Any, state: _Counts, length: int) -> NDArray[np.int64]:
@@ -214,40 +292,31 @@ def _decode_escapes(stack: Any, symbols: NDArray[np.int32]) -> bool:
     return good
 
 
-def _codes(high: NDArray[np.int32]) -> NDArray[np.int32]:
+def _codes(high: NDArray[Any]) -> NDArray[np.int32]:
     outside = (high > _REACH) | (high < -_REACH)
-    return np.where(outside, np.int32(_ESCAPE), high + np.int32(_REACH))
+    return np.where(outside, np.int32(_ESCAPE), high + np.int32(_REACH)).astype(np.int32)
 
 
-def _shift(symbols: NDArray[np.int32]) -> int:
-    """Bits below which symbols are noise: a mean of 16 and more is left."""
-    mean = int(np.abs(symbols.astype(np.int64)).sum()) // symbols.size
-    return max(0, mean.bit_length() - _MEAN_BITS)
+def _cost_bits(rows: Symbols, levels: Levels) -> float:
+    pieces, escaped = _pieces(rows, levels)
+    coded = sum(
+        float((24 - np.log2(counts[part])).sum()) for one in pieces for part, counts in one.parts
+    )
+    return coded + sum(one.low.size * one.shift for one in pieces) + 32.0 * escaped.size
 
 
-def _cheapest(symbols: NDArray[np.int32]) -> Levels:
-    """The levels with which the symbols (rows, columns) take fewest bits."""
-    codes, width = _codes(symbols.reshape(-1)), symbols.shape[1]
-    return min(candidates(symbols), key=lambda levels: _cost_bits(codes, levels, width))
-
-
-def _cost_bits(codes: NDArray[np.int32], levels: Levels, width: int) -> float:
-    parts = _steps(codes, levels, width)
-    return sum(float((24 - np.log2(counts[part])).sum()) for part, counts in parts)
-
-
-def _header(levels: Levels, shift: int) -> bytes:
+def _header(levels: Levels) -> bytes:
     mode = (levels.rows is not None) + 2 * (levels.columns is not None)
-    return bytes([mode | STEPS.index(levels.step) << 2, levels.base - LOWEST, shift])
+    return bytes([mode | STEPS.index(levels.step) << 2, levels.base - LOWEST])
 
 
-def _read_header(data: bytes) -> tuple[int, int, int, int]:
-    """What has levels (1 rows, 2 columns), their step, the level of all, bits shifted."""
-    first, base, shift = data[:_HEADER] if len(data) >= _HEADER else (255, 0, 0)
-    if first >> 2 >= len(STEPS) or base > HIGHEST - LOWEST or shift > 32 - _MEAN_BITS:
+def _read_header(data: bytes) -> tuple[int, int, int]:
+    """What has levels (1 rows, 2 columns), their step, the level of all."""
+    first, base = data[:_HEADER] if len(data) >= _HEADER else (255, 0)
+    if first >> 2 >= len(STEPS) or base > HIGHEST - LOWEST:
         msg = f"no payload of adaptive ANS begins with {data[:_HEADER].hex()!r}; send it again"
         raise CorruptData(msg)
-    return first & 3, STEPS[first >> 2], base + LOWEST, shift
+    return first & 3, STEPS[first >> 2], base + LOWEST
 
 
 class _NoFitter:

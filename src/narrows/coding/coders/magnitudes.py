@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOWEST: Final = -40
-HIGHEST: Final = 24
+HIGHEST: Final = 124
+FARTHEST: Final = 60
+"""Steps that a row or a column can be from the level of all."""
 STEPS: Final = (1, 2, 4)
 """How coarse levels of rows and columns can be, in quarters of an octave."""
 _ONE: Final = 1 << 16
@@ -39,9 +41,10 @@ def level_of(magnitudes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
     Example:
         >>> level_of(np.array([0, 100, 200, 283, 10**9]), 100).tolist()
-        [-40, 0, 4, 6, 24]
+        [-40, 0, 4, 6, 93]
     """
-    mean = (np.minimum(magnitudes, count << 10) << 16) // count
+    whole, rest = magnitudes // count, magnitudes % count
+    mean = (whole << 16) + (rest << 16) // count
     return np.searchsorted(_THRESHOLDS, mean).astype(np.int64) + LOWEST
 
 
@@ -88,7 +91,7 @@ class Levels:
     rows: NDArray[np.int64] | None = None
     columns: NDArray[np.int64] | None = None
 
-    def classes(self, first: int, last: int, width: int) -> NDArray[np.int8]:
+    def classes(self, first: int, last: int, width: int) -> NDArray[np.int16]:
         """The class of each symbol from a flat index up to another, in rows of a width."""
         index = np.arange(first, last)
         found = np.full(index.shape, self.base, np.int64)
@@ -96,7 +99,7 @@ class Levels:
             found += self.step * self.rows[index // width]
         if self.columns is not None:
             found += self.step * self.columns[index % width]
-        return found.clip(LOWEST, HIGHEST).astype(np.int8)
+        return found.clip(LOWEST, HIGHEST).astype(np.int16)
 
 
 def candidates(symbols: NDArray[np.int32]) -> list[Levels]:
@@ -107,7 +110,9 @@ def candidates(symbols: NDArray[np.int32]) -> list[Levels]:
     found = [Levels(base=base)]
     for step in STEPS:
         parts = [
-            (values - base + step // 2) // step if len(values) > 1 else None
+            ((values - base + step // 2) // step).clip(-FARTHEST, FARTHEST)
+            if len(values) > 1
+            else None
             for values in (rows, columns)
         ]
         for chosen in ((parts[0], None), (None, parts[1]), (parts[0], parts[1])):

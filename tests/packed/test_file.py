@@ -1,0 +1,201 @@
+"""Packed files: exact, readable one tensor at a time, refused when they are not whole."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from narrows.coding import CODERS
+from narrows.coding.arrays import DTYPES
+from narrows.coding.quantizers import Affine, Scaled, Uniform
+from narrows.errors import CodecError, CorruptData, InputError
+from narrows.packed import Grid, PackedFile, pack, unpack
+
+FROZEN = Path(__file__).parent / "frozen"
+
+
+def scaled_grid(rows: int, columns: int, seed: int = 0) -> tuple[np.ndarray, Grid]:
+    random = np.random.default_rng(seed)
+    table = {
+        "step": np.asarray(0.01, np.float32),
+        "rows": random.integers(-9, 9, rows).astype(np.int8),
+        "columns": random.integers(-9, 9, columns).astype(np.int8),
+    }
+    grid = Grid(quantizer=Scaled(step=0.01), table=table)
+    return grid.values(np.rint(random.laplace(size=(rows, columns)) * 3).astype(np.int32)), grid
+
+
+def example() -> tuple[dict[str, np.ndarray], dict[str, Grid]]:
+    weight, grid = scaled_grid(12, 30)
+    bias = np.linspace(-1, 1, 12, dtype=np.float32)
+    quantizer = Affine(bits=4, granularity="channel")
+    fitter = quantizer.fitter((12, 30))
+    fitter.add(weight[None])
+    affine = Grid(quantizer=quantizer, table=fitter.table())
+    other = affine.values(quantizer.quantize(weight[None], affine.table)[0])
+    integers = np.arange(-50, 50, dtype=np.int8).reshape(4, 25)
+    tensors = {"fc.weight": weight, "fc.bias": bias, "affine": other, "integers": integers}
+    return tensors, {"fc.weight": grid, "affine": affine}
+
+
+@pytest.mark.parametrize("coder", sorted(CODERS))
+def test_every_tensor_comes_back_exactly_with_its_grid(coder: str) -> None:
+    tensors, grids = example()
+    data = pack(tensors, grids=grids, coder=CODERS[coder]())
+    found = unpack(data)
+    assert list(found) == list(tensors)
+    for name, values in tensors.items():
+        assert found[name].dtype == values.dtype
+        assert np.array_equal(found[name], values)
+    file = PackedFile.open(data)
+    assert file.grid("fc.bias") is None
+    read = file.grid("fc.weight")
+    assert read is not None
+    assert read.quantizer == grids["fc.weight"].quantizer
+    assert np.array_equal(read.table["rows"], grids["fc.weight"].table["rows"])
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8),
+        st.sampled_from(DTYPES).flatmap(
+            lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=0, max_side=6))
+        ),
+        max_size=4,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_arrays_of_every_type_come_back(tensors: dict[str, np.ndarray]) -> None:
+    found = unpack(pack(tensors))
+    assert list(found) == list(tensors)
+    for name, values in tensors.items():
+        assert found[name].shape == values.shape
+        assert found[name].tobytes() == values.tobytes()
+
+
+def test_a_grid_takes_few_bits_and_every_byte_is_counted() -> None:
+    weight, grid = scaled_grid(300, 400)
+    data = pack({"w": weight}, grids={"w": grid})
+    assert len(data) < 0.14 * weight.nbytes
+    file = PackedFile.open(data)
+    parts = sum(part.size_bytes + 4 for part in file.container.parts)
+    assert file.container.header_bytes + parts == len(data)
+
+
+def test_one_tensor_is_read_though_another_is_damaged(tmp_path: Path) -> None:
+    tensors, grids = example()
+    data = bytearray(pack(tensors, grids=grids))
+    place = PackedFile.open(bytes(data)).container.parts[0]
+    data[place.start + 5] ^= 1
+    path = tmp_path / "net.narrows"
+    path.write_bytes(data)
+    file = PackedFile.open(path)
+    assert np.array_equal(file.tensor("affine"), tensors["affine"])
+    with pytest.raises(CorruptData, match=r"part 0 is damaged.*copy it again"):
+        file.tensor("fc.weight")
+    with pytest.raises(InputError, match="no tensor 'fc'"):
+        file.tensor("fc")
+
+
+def test_a_tensor_off_its_grid_is_refused() -> None:
+    weight, grid = scaled_grid(4, 5)
+    with pytest.raises(
+        CodecError, match=r"'w' cannot be packed.*does not lie on its 'scaled' grid"
+    ):
+        pack({"w": weight + np.float32(1e-3)}, grids={"w": grid})
+    with pytest.raises(CodecError, match="complex64"):
+        pack({"w": np.zeros(3, np.complex64)})
+
+
+def rewritten(data: bytes, **changes: object) -> bytes:
+    """With another header and its checksum."""
+    _, _, size, _ = struct.unpack("<7sBII", data[:16])
+    header = json.loads(zlib.decompress(data[16 : 16 + size])) | changes
+    packed = zlib.compress(json.dumps(header).encode())
+    return (
+        struct.pack("<7sBII", b"narrows", 1, len(packed), zlib.crc32(packed))
+        + packed
+        + data[16 + size :]
+    )
+
+
+def test_files_that_are_not_whole_are_refused() -> None:
+    tensors, grids = example()
+    data = pack(tensors, grids=grids)
+    header = PackedFile.open(data).container.header
+    entries = list(header["tensors"])
+    swapped = [entries[1], entries[0], *entries[2:]]
+    twice = [entries[0], entries[0], *entries[2:]]
+    bad = {
+        "does not begin": b"PK\3\4" + data,
+        "version 9": data[:7] + b"\x09" + data[8:],
+        "header's checksum": data[:20] + bytes([data[20] ^ 1]) + data[21:],
+        "bytes expected": data[:-1],
+        "found": data + b"\0",
+        "cut short": data[:18],
+        "two of its tensors": rewritten(data, tensors=twice),
+        "of kind 'zip'": rewritten(data, kind="zip"),
+        "names no parts": rewritten(data, parts="many"),
+        "do not fill": rewritten(data, tensors=swapped),
+        "does not say": rewritten(data, tensors=[{"name": "w"}]),
+    }
+    for reason, content in bad.items():
+        with pytest.raises(CorruptData, match=reason):
+            unpack(content)
+
+
+def test_a_file_of_another_size_than_allowed_is_not_decoded() -> None:
+    data = pack({"w": np.zeros((1000, 1000), np.int8)})
+    assert len(data) < 300
+    with pytest.raises(CorruptData, match="decodes to 4000000 bytes, allowed are 1000000"):
+        PackedFile.open(data, most_bytes=10**6)
+
+
+def test_what_is_not_there_or_no_packed_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        PackedFile.open(tmp_path / "none.narrows")
+    (tmp_path / "text.narrows").write_text("hello")
+    with pytest.raises(CorruptData, match=r"text.narrows is no packed file"):
+        PackedFile.open(tmp_path / "text.narrows")
+
+
+def frozen_tensors() -> tuple[dict[str, np.ndarray], dict[str, Grid]]:
+    """Tensors by integer arithmetic alone."""
+    symbols = (np.arange(60) ** 2 % 11 - 5).astype(np.int32).reshape(5, 12)
+    table = {
+        "step": np.asarray(0.125, np.float32),
+        "rows": np.arange(-2, 3).astype(np.int8),
+        "columns": (np.arange(12) % 3 * 8).astype(np.int8),
+    }
+    scaled = Grid(quantizer=Scaled(step=0.125), table=table)
+    quantizer = Uniform(step=0.5)
+    uniform = Grid(quantizer=quantizer, table=quantizer.fitter((5,)).table())
+    bias = uniform.values(np.array([0, 3, -4, 9, 1], np.int32))
+    tensors = {"weight": scaled.values(symbols), "bias": bias, "ids": np.arange(40)}
+    return tensors, {"weight": scaled, "bias": uniform}
+
+
+@pytest.mark.parametrize("coder", sorted(CODERS))
+def test_frozen_files_are_read(coder: str) -> None:
+    tensors, grids = frozen_tensors()
+    path = FROZEN / f"{coder}.narrows"
+    found = unpack(path)
+    for name, values in tensors.items():
+        assert found[name].tobytes() == values.tobytes()
+    assert unpack(pack(tensors, grids=grids, coder=CODERS[coder]()))["weight"].any()
+
+
+if __name__ == "__main__":  # writes those that are not there yet
+    FROZEN.mkdir(exist_ok=True)
+    for name, kind in CODERS.items():
+        if not (FROZEN / f"{name}.narrows").exists():
+            tensors, grids = frozen_tensors()
+            (FROZEN / f"{name}.narrows").write_bytes(pack(tensors, grids=grids, coder=kind()))
