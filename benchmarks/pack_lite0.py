@@ -4,10 +4,11 @@
 
 DATA holds fit.csv, of which half is rounded by and half chooses, and report.csv. Each way of
 packing gets the coarsest setting that keeps the answers of the choose half (the drop, within its
-standard error, and the agreement); these are frozen, and the report pictures are read once by each. Ways: `narrows pack`
-(compensated rounding, steps by column, adaptive ANS), the same without compensation and with one
-step for all (what plain rounding costs), and nncodec, ISO/IEC 15938-17, if PYTHON has it (see
-nncodec_file.py), with its trellis-coded quantization, on the same weights with batch norms folded.
+standard error, and the agreement); these are frozen, and the report pictures are read once by
+each. Ways: `narrows pack` (compensated rounding, steps by column, adaptive ANS), the same without
+compensation and with one step for all (what plain rounding costs), and nncodec, ISO/IEC 15938-17,
+if PYTHON has it (see nncodec_file.py), with its trellis-coded quantization, on the same weights
+with batch norms folded.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from narrows.measure.quality import paired_drop_by_metric
 from narrows.task import Task
 
 _BATCH: Final = 16
+_DRAWS: Final = 200
 _FINEST, _COARSEST = -48, 16  # quarters of an octave
 
 
@@ -173,7 +174,7 @@ def _trial(
     found: NDArray[np.float32],
     labels: NDArray[np.generic],
 ) -> Trial:
-    drop, low, high = paired_drop_by_metric(task.metric, labels, reference, found)
+    drop, low, high = paired_drop_by_metric(task.metric, labels, reference, found, draws=_DRAWS)
     agreement = None
     if task.metric.chance_hits is not None:
         agreement = float((reference.argmax(1) == found.argmax(1)).mean())
