@@ -1,6 +1,8 @@
 """Hostile bytes: 100 000 spoiled frames, tables and bundles against the cloud half and the readers.
 
-    python benchmarks/hostile.py [--count 100000] [--seed 0] [--json FILE]
+    python benchmarks/hostile.py [--weights] [--count 100000] [--seed 0] [--json FILE]
+
+With --weights it is packed files of weights that are spoiled.
 
 Half of the cases have their checksum or hash recomputed, so that they get past it: to the decoder,
 to the tables, to the ONNX parts (external data, giant dimensions, operators that blow up). A case
@@ -30,6 +32,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hostile_cases import Targets, hostile_bundle, hostile_frame, hostile_table
+from hostile_weights import good_files, hostile_weights
 from narrows.errors import NarrowsError
 
 LIMIT_S: Final = 1.0
@@ -38,16 +41,18 @@ HANG_S: Final = 20
 SHARES: Final = {"frame": 0.6, "table": 0.2, "bundle": 0.2}
 
 MAKERS: Final = {"frame": hostile_frame, "table": hostile_table, "bundle": hostile_bundle}
+WEIGHTS: Final = "weights"
 
 Case = tuple[str, int]
 
 
-def one_case(targets: Targets, case: Case, seed: int) -> dict[str, Any]:
+def one_case(targets: Any, case: Case, seed: int) -> dict[str, Any]:
     """Run one case and say how it ended; `bad` is empty if it passed."""
     kind, number = case
     rng = random.Random(f"{seed}:{kind}:{number}")
     recomputed = number % 2 == 0
-    run, declared = MAKERS[kind](targets, rng, recomputed)
+    make = hostile_weights if kind == WEIGHTS else MAKERS[kind]
+    run, declared = make(targets, rng, recomputed)
     before = resident_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     begin_s, bad = time.perf_counter(), ""
@@ -74,7 +79,9 @@ def resident_bytes(field: str) -> int:
     return 0
 
 
-def cases(count: int) -> list[Case]:
+def cases(count: int, weights: bool) -> list[Case]:
+    if weights:
+        return [(WEIGHTS, n) for n in range(count)]
     return [(kind, n) for kind, share in SHARES.items() for n in range(round(count * share))]
 
 
@@ -82,15 +89,19 @@ def work(todo: list[Case], seed: int) -> None:
     """Worker: one JSON line a case; the line of a case that kills us is missing."""
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-        targets = Targets(Path(folder))
-        for kind in MAKERS:  # what is loaded on first use is not the first case's memory
-            one_case(targets, (kind, -2), seed)
+        targets = targets_of(todo[0][0], Path(folder))
+        for kind in dict.fromkeys(kind for kind, _ in todo):
+            one_case(targets, (kind, -2), seed)  # loads what the first case would
         print("ready", flush=True)
         for case in todo:
             signal.alarm(HANG_S)
             found = one_case(targets, case, seed)
             signal.alarm(0)
             print(json.dumps({"case": case, **found}), flush=True)
+
+
+def targets_of(kind: str, folder: Path) -> Any:
+    return good_files() if kind == WEIGHTS else Targets(folder)
 
 
 def scratch() -> str | None:
@@ -140,6 +151,7 @@ def run_all(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", action="store_true", help="spoil packed files of weights")
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="KIND:NUMBER, one case in this process")
@@ -152,10 +164,11 @@ def main() -> int:
     if options.only:
         kind, _, number = options.only.partition(":")
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-            print(one_case(Targets(Path(folder)), (kind, int(number)), options.seed))
+            targets = targets_of(kind, Path(folder))
+            print(one_case(targets, (kind, int(number)), options.seed))
         return 0
     begin_s = time.perf_counter()
-    ends, bad, worst = run_all(cases(options.count), options.seed)
+    ends, bad, worst = run_all(cases(options.count, options.weights), options.seed)
     result = {
         "count": sum(ends.values()),
         "recomputed": worst["recomputed"],
