@@ -88,6 +88,7 @@ def candidate(
         reply_bytes=4000.0 if crosses else 0.0,
         device_macs=macs,
         device_memory_bytes=memory_bytes,
+        device_flash_bytes=memory_bytes // 2,
     )
     made = Candidate(
         id=name,

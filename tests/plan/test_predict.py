@@ -17,6 +17,7 @@ def work(**changes: object) -> Work:
         reply_bytes=400.0,
         device_macs=5,
         device_memory_bytes=7,
+        device_flash_bytes=9,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 

@@ -230,6 +230,7 @@ def _candidate(
         reply_bytes=60,
         device_macs=int(share * macs),
         device_memory_bytes=int(4e6 + 18e6 * share),
+        device_flash_bytes=int(18e6 * share),
     )
     n = 120 if loss > 0.08 or ident in LUCKY else 250
     loss = 0.0 if ident in LUCKY else loss

@@ -88,6 +88,7 @@ def write_deployment(
     """
     from narrows.coding import ImageCodec
     from narrows.graph.load import load
+    from narrows.packed import PackedFile
     from narrows.plan.candidate import Route
     from narrows.plan.halves import float_name
     from narrows.runtime.assemble import write_bundle
@@ -112,9 +113,11 @@ def write_deployment(
     elif row.route is Route.RAW:
         assert row.codec is not None
         options |= {"raw": True, "deflate": row.codec.name.endswith("-deflate")}
+    file = folder.packed(row.variant)
     bundle = write_bundle(
         out,
         name=row.variant,
+        packed=PackedFile.open(file) if file.is_file() else None,
         model=model.proto,
         preprocess=prepared.preprocess,
         labels=prepared.labels,

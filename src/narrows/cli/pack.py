@@ -34,9 +34,9 @@ def pack(
     max_drop: Annotated[
         float, typer.Option(help="Of the metric on choose, at most; the coarsest step is taken.")
     ] = 0.01,
-    min_agreement: Annotated[
-        float, typer.Option(help="Share of the choose set's answers that stay the same, at least.")
-    ] = 0.95,
+    max_divergence: Annotated[
+        float, typer.Option(help="Divergence of the answers there, at most, in nats (classes).")
+    ] = 0.02,
     examples: Annotated[int, typer.Option(min=1, help="Fit examples to round by.")] = 500,
     exclude: Annotated[
         str, typer.Option(help="Left as they are: nodes, operators, first, last; with commas.")
@@ -89,7 +89,7 @@ def pack(
                 step = finest(rounder, int(size), coder=chosen)
             if step is None:
                 record |= _searched(
-                    original, rounder, judged_on, max_drop, min_agreement, threads, note
+                    original, rounder, judged_on, max_drop, max_divergence, threads, note
                 )
             record.setdefault("step", step)
             made = rounder.rounded(record["step"])
@@ -128,11 +128,13 @@ def _searched(
     rounder: WeightRounder,
     task: Task,
     max_drop: float,
-    min_agreement: float,
+    max_divergence: float,
     threads: int,
     note: Note,
 ) -> dict[str, Any]:
     """The step, and what its trial on the choose set said."""
+    from dataclasses import asdict
+
     from narrows.measure.coarsest import Trial, coarsest
 
     def tell(trial: Trial) -> None:
@@ -143,12 +145,12 @@ def _searched(
         rounder,
         task,
         max_drop=max_drop,
-        min_agreement=min_agreement,
+        max_divergence=max_divergence,
         threads=threads,
         progress=tell,
     )
     trial = next(one for one in found.trials if one.step == found.step)
-    return {"step": found.step, "choose": {"drop": trial.drop, "agreement": trial.agreement}}
+    return {"step": found.step, "choose": asdict(trial)}
 
 
 def _judged(

@@ -15,6 +15,7 @@ from narrows.cli.progress import progress_bar
 from narrows.errors import NothingFits
 
 if TYPE_CHECKING:
+    from narrows.packed import PackedFile
     from narrows.plan.candidate import Candidate
     from narrows.plan.constraints import Objective
     from narrows.plan.predict import Places
@@ -29,8 +30,9 @@ def plan(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="file.onnx, file.safetensors of `narrows compress`, timm:NAME, torchvision:NAME, "
-            "zoo:NAME or module:factory; of several one is chosen, and each one's drop is its own."
+            help="file.onnx, file.narrows (packed), file.safetensors of `narrows compress`, "
+            "timm:NAME, torchvision:NAME, zoo:NAME or module:factory; of several one is chosen, "
+            "and each one's drop is its own."
         ),
     ],
     task: Annotated[str, typer.Option(help="Task file or module:factory.")],
@@ -63,7 +65,12 @@ def plan(
     max_energy: Annotated[float | None, typer.Option(help="Most joules on the device.")] = None,
     max_price: Annotated[float | None, typer.Option(help="Most money a request.")] = None,
     max_macs: Annotated[float | None, typer.Option(help="Most MACs on the device.")] = None,
-    max_memory: Annotated[float | None, typer.Option(help="Most bytes on the device.")] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(help="Most bytes of memory on the device.")
+    ] = None,
+    max_flash: Annotated[
+        float | None, typer.Option(help="Largest file on the device; a .narrows file is small.")
+    ] = None,
     min_fps: Annotated[float | None, typer.Option(help="Least answers a second.")] = None,
     numbers: Annotated[
         str,
@@ -114,6 +121,7 @@ def plan(
         max_price=max_price,
         max_device_macs=max_macs,
         max_device_memory_bytes=max_memory,
+        max_device_flash_bytes=max_flash,
         min_frames_per_s=min_fps,
     )
     aim = _objective(objective)
@@ -274,7 +282,9 @@ def _variants(models: Sequence[str], task: str, smaller: Sequence[str]) -> list[
     variants = []
     for name, source in zip(variant_names(models), models, strict=True):
         found, asked = resolve_for(source, task)
-        variants.append(Variant(name=name, source=source, model=load(found), task=asked))
+        variants.append(
+            Variant(name=name, source=source, model=load(found), task=asked, packed=_packed(source))
+        )
     for text in smaller:
         name, equals, source = text.partition("=")
         if not (name and equals and source):
@@ -285,6 +295,20 @@ def _variants(models: Sequence[str], task: str, smaller: Sequence[str]) -> list[
         asked = first.task if known is None else load_task(task, preprocess=known)
         model = load(resolve(source, input_shape=asked.input_shape))
         variants.append(
-            Variant(name=name, source=source, model=model, task=asked, original=first.name)
+            Variant(
+                name=name,
+                source=source,
+                model=model,
+                task=asked,
+                original=first.name,
+                packed=_packed(source),
+            )
         )
     return variants
+
+
+def _packed(source: str) -> PackedFile | None:
+    """The packed file that a model is read from, if it is one."""
+    from narrows.packed import SUFFIX, PackedFile
+
+    return PackedFile.open(Path(source).read_bytes()) if source.endswith(SUFFIX) else None

@@ -32,6 +32,7 @@ def pack_model(
     *,
     grids: Mapping[str, Grid] | None = None,
     coder: Coder | None = None,
+    like: PackedFile | None = None,
 ) -> bytes:
     """The bytes of a packed file of a model.
 
@@ -41,6 +42,8 @@ def pack_model(
         proto: Below 2 GB, with its weights inside.
         grids: Of those initializers whose values lie on one; everything is stored exactly.
         coder: Of symbols; by default `Adaptive`.
+        like: A file whose tensors of the same names and values are taken as they lie there: so a
+            part of a packed model is packed at once.
 
     Raises:
         ModelError: Weights lie in other files, or a grid is of a weight that is not there.
@@ -80,6 +83,7 @@ def pack_model(
         kind="onnx",
         extra={"graph_bytes": len(graph)},
         more=[zlib.compress(graph, 9)],
+        like=like,
     )
 
 

@@ -84,6 +84,15 @@ class Container:
             raise CorruptData(msg)
         return content
 
+    def content(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            InputError: It is not there any more.
+        """
+        with _opened(self.source, self.name) as file:
+            return file.read()
+
 
 def write_container(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
     """The bytes of a file.

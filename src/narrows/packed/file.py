@@ -34,6 +34,7 @@ def pack(
     kind: str = "tensors",
     extra: Mapping[str, Any] | None = None,
     more: Sequence[bytes] = (),
+    like: PackedFile | None = None,
 ) -> bytes:
     """The bytes of a packed file.
 
@@ -44,6 +45,8 @@ def pack(
         kind: One of `KINDS`.
         extra: JSON for the header.
         more: Parts after those of the tensors.
+        like: A file whose tensors of the same names are taken as they lie there, where they have
+            the same values.
 
     Raises:
         CodecError: A tensor does not lie on its grid, or cannot be stored.
@@ -59,6 +62,10 @@ def pack(
     """
     entries, parts = [], []
     for name, values in tensors.items():
+        if like is not None and like.holds(name, values):
+            entries.append(like.entries[name])
+            parts.append(like.part(name))
+            continue
         try:
             entry, part = pack_tensor(name, values, (grids or {}).get(name), coder or Adaptive())
         except CodecError as error:
@@ -148,6 +155,29 @@ class PackedFile:
         """The grid a tensor lies on, if it lies on one."""
         return self._read(name)[1]
 
+    def holds(self, name: str, values: NDArray[Any]) -> bool:
+        """Whether it has a tensor of this name with these values."""
+        if name not in self.entries:
+            return False
+        found = self.tensor(name)
+        return found.dtype == values.dtype and np.array_equal(found, values)
+
+    def part(self, name: str) -> bytes:
+        """The part of a tensor it has.
+
+        Raises:
+            CorruptData: It is damaged.
+        """
+        return self.container.read(self.names.index(name))
+
+    def content(self) -> bytes:
+        """All of it.
+
+        Raises:
+            InputError: The file is not there any more.
+        """
+        return self.container.content()
+
     def more(self, number: int) -> bytes:
         """A part after those of the tensors, from 0.
 
@@ -169,7 +199,7 @@ class PackedFile:
         if name not in self.entries:
             msg = f"{self.container.name} has no tensor {name!r}: it has {', '.join(self.names)}"
             raise InputError(msg)
-        return unpack_tensor(self.entries[name], self.container.read(self.names.index(name)))
+        return unpack_tensor(self.entries[name], self.part(name))
 
 
 def _corrupt(container: Container, reason: str) -> CorruptData:

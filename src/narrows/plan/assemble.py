@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from narrows.coding import ImageCodec
 from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.graph.cuts import Cut
+from narrows.graph.packed_model import pack_model
+from narrows.packed import PackedFile
 from narrows.plan.alternatives import picture_spec
 from narrows.plan.candidate import Candidate, CodecSpec, Route, Term
 from narrows.plan.fitted import FittedCut, FittedRate
@@ -46,6 +48,7 @@ class Assembler:
         reply_bytes: Size of an answer.
         pixels: Values of a picture, height × width; 0 for arrays.
         prepare: Makes one input of pixels or an array, as a device does before its head.
+        packed: The packed file of the device's network, where it is kept in one.
     """
 
     variant: str
@@ -60,6 +63,8 @@ class Assembler:
     reply_bytes: float
     pixels: int
     prepare: Callable[[], object]
+    packed: PackedFile | None = None
+    _files: dict[int | None, int] = field(default_factory=dict)
     _known: dict[str, Term] = field(default_factory=dict)
 
     def local(self) -> Candidate:
@@ -74,6 +79,7 @@ class Assembler:
             reply_bytes=0.0,
             device_macs=last.head_macs,
             device_memory_bytes=last.head_weight_bytes + last.head_peak_bytes,
+            device_flash_bytes=self._flash_bytes(None),
         )
         return self._candidate("local", Route.LOCAL, None, _LOCAL, self.local_answers, work)
 
@@ -178,6 +184,7 @@ class Assembler:
             reply_bytes=self.reply_bytes,
             device_macs=cut.head_macs + fit.macs(rate),
             device_memory_bytes=cut.head_weight_bytes + cut.head_peak_bytes + transform_bytes,
+            device_flash_bytes=self._flash_bytes(cut.index) + transform_bytes,
         )
 
     def _remote(self, encode: Term, decode: Term, payload_bytes: float) -> Work:
@@ -198,7 +205,16 @@ class Assembler:
             reply_bytes=self.reply_bytes,
             device_macs=0,
             device_memory_bytes=0,
+            device_flash_bytes=0,
         )
+
+    def _flash_bytes(self, index: int | None) -> int:
+        """The file of the head of a cut, its transform apart; of the whole network for None."""
+        if index not in self._files:
+            proto = self.halves.device.proto if index is None else self.halves.head(index)
+            packed = self.packed and pack_model(proto, like=self.packed)
+            self._files[index] = len(packed) if packed else proto.ByteSize()
+        return self._files[index]
 
     def _prepared(self, place: Device | Cloud) -> Term:
         name = f"prepare on {type(place).__name__}"

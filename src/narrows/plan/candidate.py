@@ -54,6 +54,7 @@ class Cost:
         bytes_down: Wire bytes back.
         device_macs: Multiply-accumulates on the device.
         device_memory_bytes: Weights and activation peak of what runs on the device.
+        device_flash_bytes: The file of what runs on the device: packed where the model is.
         energy_j: Device energy with its radio; None where the profile states no power.
         price: Money a request, in the profiles' currency.
     """
@@ -68,6 +69,7 @@ class Cost:
     bytes_down: float
     device_macs: int
     device_memory_bytes: int
+    device_flash_bytes: int
     energy_j: float | None
     price: float
 

@@ -54,6 +54,7 @@ _QUANTITIES: dict[str, Callable[[Candidate, Places], float | None]] = {
     "max_price": lambda c, _: c.cost.price,
     "max_device_macs": lambda c, _: c.cost.device_macs,
     "max_device_memory_bytes": lambda c, _: c.cost.device_memory_bytes,
+    "max_device_flash_bytes": lambda c, _: c.cost.device_flash_bytes,
     "min_frames_per_s": lambda c, _: 1.0 / c.cost.interval_s if c.cost.interval_s else math.inf,
 }
 

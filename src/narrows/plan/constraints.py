@@ -36,6 +36,7 @@ class Constraints:
         max_device_macs: Most multiply-accumulates on the device.
         max_device_memory_bytes: Most weights and activation peak on the device; the device
             profile's memory bounds it too.
+        max_device_flash_bytes: Largest file on the device, packed where the model is.
         min_frames_per_s: Least answers a second when requests follow without a gap.
 
     Example:
@@ -52,6 +53,7 @@ class Constraints:
     max_price: float | None = None
     max_device_macs: float | None = None
     max_device_memory_bytes: float | None = None
+    max_device_flash_bytes: float | None = None
     min_frames_per_s: float | None = None
 
     def __post_init__(self) -> None:

@@ -242,7 +242,13 @@ def _keep(folder: PlanFolder, variant: Variant) -> None:
     task = variant.task
     inputs, _ = task.inputs(task.choose, 0, min(_SAMPLES, len(task.choose)))
     prepared = Prepared(preprocess=task.preprocess, labels=task.labels)
-    folder.save_variant(variant.name, variant.model.proto.SerializeToString(), prepared, inputs)
+    folder.save_variant(
+        variant.name,
+        variant.model.proto.SerializeToString(),
+        prepared,
+        inputs,
+        packed=variant.packed and variant.packed.content(),
+    )
 
 
 def _check_names(variants: Sequence[Variant], settings: Settings) -> None:

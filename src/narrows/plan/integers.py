@@ -50,7 +50,7 @@ def int8_variant(
     name = f"{variant.name}{INT8_SUFFIX}"
     path, mark = folder.model(name), folder.progress / f"{slug(name)}.made"
     if path.is_file() and mark.is_file() and mark.read_text() == _digest(path):
-        return replace(variant, name=name, model=load(path))
+        return replace(variant, name=name, model=load(path), packed=None)
     split = variant.task.sets["fit"]
     count = min(settings.int8_examples, settings.fit_examples or settings.int8_examples)
     samples = Samples(
@@ -75,7 +75,7 @@ def int8_variant(
             samples.close()
     write_atomic(path, model.proto.SerializeToString())
     write_atomic(mark, _digest(path))
-    return replace(variant, name=name, model=model)
+    return replace(variant, name=name, model=model, packed=None)
 
 
 @final

@@ -12,6 +12,7 @@ from narrows.coding import ImageCodec
 from narrows.errors import PlanError
 from narrows.graph.cuts import Cut
 from narrows.graph.load import Model
+from narrows.packed import PackedFile
 from narrows.plan.alternatives import run_pictures
 from narrows.plan.fit import fit_cuts, fit_passes
 from narrows.plan.fitted import FittedCut
@@ -38,6 +39,7 @@ class Variant:
         task: With this model's preprocessing.
         original: Name of the variant that it was made smaller from, which what it loses is
             against; None for an original.
+        packed: The packed file it was read from, in which its weights lie on the device.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Variant:
     model: Model
     task: Task
     original: str | None = None
+    packed: PackedFile | None = None
 
     @property
     def width(self) -> int:

@@ -46,6 +46,7 @@ class Work:
         reply_bytes: Size of the answer.
         device_macs: Multiply-accumulates on the device.
         device_memory_bytes: Weights and activation peak of what runs on the device.
+        device_flash_bytes: The file of it.
     """
 
     head: Term
@@ -56,6 +57,7 @@ class Work:
     reply_bytes: float
     device_macs: int
     device_memory_bytes: int
+    device_flash_bytes: int
 
 
 def cost(work: Work, places: Places) -> Cost:
@@ -93,6 +95,7 @@ def moved(old_cost: Cost, old: Places, new: Places) -> Cost:
         reply_bytes=0.0,
         device_macs=old_cost.device_macs,
         device_memory_bytes=old_cost.device_memory_bytes,
+        device_flash_bytes=old_cost.device_flash_bytes,
     )
     up = old_cost.bytes_up + overhead_up if crosses else 0.0
     down = old_cost.bytes_down + overhead_down if crosses else 0.0
@@ -125,6 +128,7 @@ def _priced(work: Work, places: Places, up: float, down: float) -> Cost:
         bytes_down=down,
         device_macs=work.device_macs,
         device_memory_bytes=work.device_memory_bytes,
+        device_flash_bytes=work.device_flash_bytes,
         energy_j=_energy_j(work, places, up, down, waiting_s),
         price=price + (cloud.price_per_call if work.crosses else 0.0),
     )

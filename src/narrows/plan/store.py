@@ -3,7 +3,8 @@
 plan/
 ├── plan.json                              the record
 ├── tables/VARIANT/cutN.safetensors        transform, and quantizer and coders of every rate
-├── models/VARIANT.onnx                    the checked models
+├── models/VARIANT.onnx                    the checked models, and the packed files of those
+│                                          that were packed (VARIANT.narrows)
 └── progress/                              what an interrupted plan need not do again
 """
 
@@ -27,6 +28,7 @@ from narrows.coding.transforms import BlockedPCA, SeparableKLT
 from narrows.config import from_dict, read_json, to_dict, write_atomic, write_json
 from narrows.errors import NarrowsError, PlanError
 from narrows.files import folders, storage_error
+from narrows.packed import SUFFIX
 from narrows.plan.fitted import FittedCut, FittedRate, MapTransform
 from narrows.plan.judge import Answers
 from narrows.plan.points import Payloads, Point
@@ -107,8 +109,18 @@ class PlanFolder:
         """The checked model of a variant."""
         return self.path / "models" / f"{slug(variant)}.onnx"
 
+    def packed(self, variant: str) -> Path:
+        """The packed file of a variant that was planned from one."""
+        return self.model(variant).with_suffix(SUFFIX)
+
     def save_variant(
-        self, name: str, proto: bytes, prepared: Prepared, samples: NDArray[np.float32]
+        self,
+        name: str,
+        proto: bytes,
+        prepared: Prepared,
+        samples: NDArray[np.float32],
+        *,
+        packed: bytes | None = None,
     ) -> None:
         """Keep what a deployment of a variant needs besides tables.
 
@@ -117,11 +129,16 @@ class PlanFolder:
             proto: The checked model.
             prepared: How its inputs are prepared.
             samples: A few inputs (n, *input_shape).
+            packed: The packed file it was read from.
 
         Raises:
             StorageError: The disk is full.
         """
         path = self.model(name)
+        if packed is not None:
+            write_atomic(self.packed(name), packed)
+        else:
+            self.packed(name).unlink(missing_ok=True)
         write_atomic(path, proto)
         write_json(path.with_suffix(".json"), prepared)
         data = safetensors.numpy.save({"inputs": np.ascontiguousarray(samples)})

@@ -167,6 +167,7 @@ class VariantRun:
             reply_bytes=self._reply_bytes(),
             prepare=lambda: task.to_input(values),
             pixels=int(np.prod(task.preprocess.size or (0, 0))),
+            packed=self.variant.packed if name == self.variant.name else None,
         )
 
     def best_rates(self) -> dict[int, tuple[int, ...]]:

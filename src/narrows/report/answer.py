@@ -25,7 +25,10 @@ def tiles(scene: Scene, index: int) -> Texts:
         return []
     network = scene.network(index, chosen.variant)
     share = chosen.cost.device_macs / max(1, network.variant.total_macs)
-    memory = f"{bytes_text(chosen.cost.device_memory_bytes)} of memory"
+    cost = chosen.cost
+    memory = f"{bytes_text(cost.device_memory_bytes)} of memory"
+    if cost.device_flash_bytes:
+        memory += f", {bytes_text(cost.device_flash_bytes)} of flash"
     found = [
         _sent(chosen),
         ["Time to answer", seconds_text(chosen.cost.latency_s), _terms_note(chosen)],

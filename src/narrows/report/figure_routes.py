@@ -179,6 +179,7 @@ def bounds_text(plan: PlanRecord) -> str:
         ("price ≤ ", bounds.max_price, "{:.3g}".format),
         ("device MACs ≤ ", bounds.max_device_macs, "{:.3g}".format),
         ("device memory ≤ ", bounds.max_device_memory_bytes, bytes_text),
+        ("file on the device ≤ ", bounds.max_device_flash_bytes, bytes_text),
         ("frames/s ≥ ", bounds.min_frames_per_s, "{:.3g}".format),
     )
     texts = [start + write(value) for start, value, write in parts if value is not None]

@@ -210,6 +210,7 @@ def _row(scene: Scene, plan: PlanRecord, candidate: Candidate, place: int, order
         "bytes_down": cost.bytes_down,
         "device_macs": cost.device_macs,
         "device_memory_bytes": cost.device_memory_bytes,
+        "device_flash_bytes": cost.device_flash_bytes,
         "order": order,
         "on_frontier": candidate.on_frontier,
         "report": _report(candidate),

@@ -20,6 +20,7 @@ from narrows.coding.images import ImageCodec
 from narrows.errors import BundleError, ConfigError, NarrowsError
 from narrows.graph.load import TensorInfo, load
 from narrows.graph.ort import run, session
+from narrows.packed import PackedFile
 from narrows.plan.candidate import Route
 from narrows.preprocess import Preprocess
 from narrows.runtime.bundle import CHECK, SYMBOLS, Bundle, symbols_tensor
@@ -64,6 +65,7 @@ def write_bundle(
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
     optimise: bool = True,
+    packed: PackedFile | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Write a bundle for one route: split, image, raw, or local where none of the three is given.
@@ -79,6 +81,7 @@ def write_bundle(
         preprocess: Picture or array to input; None where arrays are inputs already.
         labels: Name of each class.
         optimise: Whether ONNX Runtime may optimise the graphs.
+        packed: The packed file that the model was read from: what the device holds is then packed.
         replace: Whether a bundle already at `path` gives way.
 
     Returns:
@@ -96,12 +99,12 @@ def write_bundle(
     checked = load(model)
     given = _tensor(checked.input)
     outputs = tuple(_tensor(info) for info in checked.outputs)
-    contents = {MODEL: _content(_with_shapes(checked.proto, outputs), given)}
+    contents = {MODEL: _content(_with_shapes(checked.proto, outputs), given, packed)}
     place = None
     if split is not None:
         place = _place(split, given, optimise=optimise)
         symbols = symbols_tensor(place.symbol_shape)
-        head, tail = _content(split.head, given), _content(split.tail, symbols)
+        head, tail = _content(split.head, given, packed), _content(split.tail, symbols)
         contents = {HEAD: head, TAIL: tail, **contents}
     picture = image is not None or (preprocess is not None and preprocess.size is not None)
     fields = {
@@ -126,8 +129,8 @@ def write_bundle(
     return bundle
 
 
-def _content(proto: onnx.ModelProto, given: Tensor) -> Content:
-    return Content(proto=proto, values_bytes=values_bytes(proto, given))
+def _content(proto: onnx.ModelProto, given: Tensor, like: PackedFile | None = None) -> Content:
+    return Content(proto=proto, values_bytes=values_bytes(proto, given), like=like)
 
 
 def _tensor(info: TensorInfo) -> Tensor:

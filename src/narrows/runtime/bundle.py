@@ -7,6 +7,8 @@
     ├── tables.safetensors     the coder's integers            (split route)
     └── model.onnx             the whole model: device's local route, cloud's own
 
+A packed model has head.narrows and model.narrows in place of the device's parts.
+
 Device and cloud hold the same folder. Its id, the first four bytes of the manifest's hash, is in
 every frame, so two sides with different bundles find out at the first one.
 """
@@ -18,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+import onnx
 import safetensors.numpy
 
 from narrows import config
 from narrows.coding.base import Table
 from narrows.errors import BundleError, ModelError, NarrowsError
 from narrows.graph import checks
+from narrows.graph.packed_model import unpack_model
+from narrows.packed import SUFFIX, PackedFile
 from narrows.runtime.frame import ID_BYTES
-from narrows.runtime.manifest import HEAD, MODEL, TABLES, TAIL, Manifest, Part, Tensor
+from narrows.runtime.manifest import HEAD, MODEL, PACKED, TABLES, TAIL, Manifest, Part, Tensor
 from narrows.runtime.network import Network
 from narrows.runtime.values import values_bytes
 
@@ -90,14 +95,13 @@ class Bundle:
     def _network(
         self, file: str, input: Tensor, outputs: tuple[Tensor, ...], threads: int
     ) -> Network:
-        part = next((part for part in self.manifest.parts if part.file == file), None)
+        names = (file, PACKED.get(file))
+        part = next((part for part in self.manifest.parts if part.file in names), None)
         if part is None:
             msg = f"{self.path} has no {file}: deploy again with that part"
             raise BundleError(msg)
         try:
-            data = _part_bytes(self.path, part)
-            proto = checks.parse(data, where=str(self.path / file))
-            del data
+            proto = _proto(_part_bytes(self.path, part), str(self.path / part.file))
             needed = values_bytes(proto, input)
             if needed > part.values_bytes:
                 msg = f"its values need {needed} bytes, the manifest says {part.values_bytes}"
@@ -109,6 +113,16 @@ class Bundle:
         except (NarrowsError, UnicodeDecodeError) as error:  # names in a graph may be any bytes
             msg = f"{self.path / file} cannot be used: {error}"
             raise BundleError(msg) from None
+
+
+def _proto(data: bytes, where: str) -> onnx.ModelProto:
+    """The network of a part, packed or not."""
+    if not where.endswith(SUFFIX):
+        return checks.parse(data, where=where)
+    file = PackedFile.open(data, name=where, most_bytes=checks.MAX_MODEL_BYTES)
+    proto = unpack_model(file)
+    checks.check(proto, where=where)
+    return proto
 
 
 def symbols_tensor(shape: tuple[int, ...]) -> Tensor:

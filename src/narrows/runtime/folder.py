@@ -19,9 +19,11 @@ from narrows import config
 from narrows.coding.base import Table
 from narrows.errors import BundleError, StorageError
 from narrows.files import storage_error, write_atomic
+from narrows.graph.packed_model import pack_model
+from narrows.packed import PackedFile
 from narrows.plan.candidate import Route
 from narrows.runtime.bundle import MANIFEST, Bundle, read_bundle
-from narrows.runtime.manifest import TABLES, Manifest, Part
+from narrows.runtime.manifest import PACKED, TABLES, Manifest, Part
 from narrows.runtime.network import zeros
 from narrows.runtime.payload import Payloads
 
@@ -29,10 +31,17 @@ from narrows.runtime.payload import Payloads
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """An ONNX part that is to be written, and what its values take for one sample."""
+    """An ONNX part that is to be written.
+
+    Args:
+        proto: The network.
+        values_bytes: What its values take for one sample.
+        like: The packed file that it was made of; it is then packed as well.
+    """
 
     proto: onnx.ModelProto
     values_bytes: int
+    like: PackedFile | None = None
 
 
 def write_folder(
@@ -84,6 +93,8 @@ def _fill(
     parts = []
     for file, content in contents.items():
         data = content.proto.SerializeToString()
+        if content.like is not None:
+            file, data = PACKED[file], pack_model(content.proto, like=content.like)
         parts.append(_written(folder / file, data, values_bytes=content.values_bytes))
     if table:
         arrays = {name: np.ascontiguousarray(array) for name, array in table.items()}

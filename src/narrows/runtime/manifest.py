@@ -21,7 +21,9 @@ HEAD: Final = "head.onnx"
 TAIL: Final = "tail.onnx"
 MODEL: Final = "model.onnx"
 TABLES: Final = "tables.safetensors"
-PARTS: Final = (HEAD, TAIL, MODEL, TABLES)
+PACKED: Final = {HEAD: "head.narrows", MODEL: "model.narrows"}
+"""What a part is called where it lies in a packed file."""
+PARTS: Final = (HEAD, TAIL, MODEL, TABLES, *PACKED.values())
 
 MAX_ELEMENTS: Final = 1 << 26
 MAX_PART_BYTES: Final = (1 << 31) - 1
@@ -182,7 +184,7 @@ class Manifest:
         _require(good, f"max_frame_bytes is {self.max_frame_bytes}, at most {MAX_FRAME_BYTES}")
         files = [part.file for part in self.parts]
         _require(len(set(files)) == len(files), f"a part is listed twice in {files}")
-        missing = [file for file in self._needed() if file not in files]
+        missing = [file for file in self._needed() if not {file, PACKED.get(file)} & set(files)]
         _require(not missing, f"the {self.route.value} route needs {', '.join(missing)}")
         split, image = self.route is Route.SPLIT, self.route is Route.IMAGE
         _require(split == (self.split is not None), "a split place is for the split route alone")
@@ -209,7 +211,7 @@ class Manifest:
     @property
     def has_model(self) -> bool:
         """Whether the whole model is in the bundle."""
-        return any(part.file == MODEL for part in self.parts)
+        return any(part.file in (MODEL, PACKED[MODEL]) for part in self.parts)
 
     @property
     def takes_pictures(self) -> bool:

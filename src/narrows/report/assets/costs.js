@@ -13,6 +13,7 @@ function moved(old, from, to) {
   const cost = {
     head: scaled(old.head, deviceFactor), encode: scaled(old.encode, deviceFactor), send: 0, queue: 0, tail: 0, reply: 0,
     bytes_up: 0, bytes_down: 0, device_macs: old.device_macs, device_memory_bytes: old.device_memory_bytes,
+    device_flash_bytes: old.device_flash_bytes,
   };
   if (crosses) {
     const half = to.link.round_trip_s / 2;
@@ -48,7 +49,8 @@ function keepsFixed(row, bounds, places) {
   const memory = [bounds.max_device_memory_bytes, places.device.memory_bytes].filter((bound) => bound !== null);
   return row.whole && atLeast(row.accuracy, bounds.min_accuracy) && atMost(row.drop, bounds.max_drop)
     && atLeast(row.agreement, bounds.min_agreement) && atMost(row.payload_bytes, bounds.max_payload_bytes)
-    && atMost(row.device_macs, bounds.max_device_macs) && memory.every((bound) => atMost(row.device_memory_bytes, bound));
+    && atMost(row.device_macs, bounds.max_device_macs) && memory.every((bound) => atMost(row.device_memory_bytes, bound))
+    && atMost(row.device_flash_bytes, bounds.max_device_flash_bytes);
 }
 
 function keepsMoving(cost, bounds, places) {

@@ -4,6 +4,7 @@ const FRONTIER_AXES = {
   latency: { title: "time to answer", of: (row) => row.latency_s, text: secondsText },
   bytes: { title: "payload bytes (mean; all on the device sends none)", of: (row) => row.payload_bytes, text: bytesText },
   macs: { title: "device MACs (nothing before a picture or raw input is sent)", of: (row) => row.device_macs, text: macsText },
+  flash: { title: "file on the device", of: (row) => row.device_flash_bytes, text: bytesText },
   memory: { title: "memory on the device", of: (row) => row.device_memory_bytes, text: bytesText },
 };
 

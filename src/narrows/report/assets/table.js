@@ -17,6 +17,7 @@ function tableColumns(plan) {
     { key: "p95", label: "95th percentile", value: (row) => row.payload_bytes_p95, show: (row) => (row.route === "local" ? "–" : bytesText(row.payload_bytes_p95)) },
     { key: "wire", label: "on the wire ↑ / ↓", value: (row) => row.bytes_up, show: (row) => (row.bytes_up ? `${bytesText(row.bytes_up)} / ${bytesText(row.bytes_down)}` : "–") },
     { key: "memory", label: "device memory", value: (row) => row.device_memory_bytes, show: (row) => bytesText(row.device_memory_bytes) },
+    { key: "flash", label: "file on device", value: (row) => row.device_flash_bytes, show: (row) => bytesText(row.device_flash_bytes) },
     { key: "energy", label: "device energy", value: (row) => row.energy_j ?? Infinity, show: (row) => (row.energy_j === null ? "–" : joulesText(row.energy_j)), estimate: true },
     { key: "price", label: "price", value: (row) => row.price, show: (row) => row.price.toPrecision(3), estimate: true },
     { key: "tensor", label: "tensor", text: true, value: (row) => row.tensor || "", show: (row) => row.tensor || "" },
@@ -99,7 +100,7 @@ function drawTable(plan, sorting, redraw) {
 // What is filtered, as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe.
 function saveTable(plan, sorting) {
   const keys = ["id", "route", "codec", "cut", "tensor", "payload_bytes", "payload_bytes_p95", "bytes_up", "bytes_down", "n", "accuracy", "drop",
-    "low", "high", "agreement", "device_macs", "device_memory_bytes", "latency_s", ...TERMS, "energy_j", "price", "on_frontier"];
+    "low", "high", "agreement", "device_macs", "device_memory_bytes", "device_flash_bytes", "latency_s", ...TERMS, "energy_j", "price", "on_frontier"];
   const quote = (value) => {
     const text = value === null || value === undefined ? "" : String(value);
     const safe = typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text;
