@@ -11,6 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from narrows.cli import main
+from narrows.errors import BundleError
+from narrows.graph.ort import run, session
+from narrows.packed import PackedFile
+from narrows.runtime.assemble import write_bundle
+from narrows.runtime.bundle import read_bundle
+from narrows.runtime.cloud import CloudService
+from narrows.runtime.edge import EdgeClient
+from narrows.runtime.transport import Loopback
 
 _NET = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 1, 8, 8] x) => (float[N, 4] y) {
@@ -138,3 +146,52 @@ def test_what_is_wrong_is_said_and_nothing_written(
     assert main(words) == code
     assert message in capsys.readouterr().err
     assert {path for path in here.iterdir() if path.name != "__pycache__"} == before
+
+
+def test_a_packed_variant_is_planned_and_deployed_packed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", "net.onnx", *TASK, "-o", "net.narrows", "--step", "0.05"]) == 0
+    words = ["plan", "net.onnx", *TASK, "--variant", "packed=net.narrows", "-o", "plan"]
+    words += ["--numbers", "float", "--rates", "2", "--codec", "pca-ans", "--max-drop", "0.1"]
+    words += ["--link", "lora", "--json"]
+    limit = 0.6 * (here / "net.onnx").stat().st_size
+    capsys.readouterr()
+    assert main([*words, "--max-flash", str(limit)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    rows = {row["id"]: row for row in record["candidates"]}
+    flash = {name: row["cost"]["device_flash_bytes"] for name, row in rows.items()}
+    assert flash["packed/local"] == pytest.approx((here / "net.narrows").stat().st_size, rel=0.1)
+    assert flash["packed/local"] < limit < flash["net/local"]
+    assert all(flash[name] == 0 for name, row in rows.items() if row["route"] == "raw")
+    split = [name for name, row in rows.items() if row["route"] == "split"]
+    assert all(flash[name] > 0 for name in split)
+    assert record["chosen"].startswith("packed/")
+
+    for candidate in ("packed/local", next(name for name in split if name.startswith("packed/"))):
+        out = here / candidate.replace("/", "-")
+        assert main(["deploy", "plan", "--candidate", candidate, "-o", str(out)]) == 0
+        bundle = read_bundle(out)
+        files = {path.name for path in out.iterdir()}
+        assert "model.narrows" in files
+        assert "model.onnx" not in files
+        assert ("head.narrows" in files) == ("tail.onnx" in files) == ("cut" in candidate)
+        whole = onnx.load(here / "plan" / "models" / "packed.onnx")
+        x = np.random.default_rng(3).normal(size=(1, 8, 8)).astype(np.float32)
+        expected = run(session(whole), {"x": x[None]})[0][0]
+        answer = EdgeClient(bundle, Loopback(CloudService(bundle))).answer(x)
+        assert answer.top[0][0] == expected.argmax()
+        assert np.allclose(bundle.model().one(x)[0], expected, atol=1e-5)
+
+
+def test_a_damaged_part_of_a_bundle_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", "net.onnx", *TASK, "-o", "net.narrows", "--step", "0.05"]) == 0
+    packed = PackedFile.open(here / "net.narrows")
+    bundle = write_bundle(here / "bundle", name="net", model="net.onnx", packed=packed)
+    assert bundle.manifest.has_model
+    path = here / "bundle" / "model.narrows"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.narrows .* is not what the manifest says"):
+        read_bundle(here / "bundle")

@@ -34,7 +34,7 @@ def written_out(
         for j in range(len(left)):
             inverse = np.linalg.inv(covariance[g][j:, j:])
             step = row_steps[g, r] * column_steps[j]
-            symbols[g, r, j] = np.floor(left[j] / step + 0.5)
+            symbols[g, r, j] = np.floor(left[j] / step + 0.5) if weights[g, r, j] else 0
             error = left[j] - symbols[g, r, j] * step
             left[j:] -= error * inverse[0] / inverse[0, 0]
     return symbols
@@ -45,7 +45,7 @@ def test_symbols_are_those_of_the_rule(groups: int) -> None:
     random = np.random.default_rng(1)
     found = rounding(covariance(90, groups), 4, shrinkage=0.2, spread=0.8)
     used = np.linalg.inv(found.factor.transpose(0, 2, 1) @ found.factor)
-    weights = random.normal(size=(groups, 4, 90))
+    weights = random.normal(size=(groups, 4, 90)) * (random.random((groups, 4, 90)) < 0.7)
     steps = random.uniform(0.1, 0.3, (groups, 4)), random.uniform(0.5, 2, 90)
     expected = written_out(weights, used, *steps)
     assert np.array_equal(round_columns(weights, found.factor, *steps), expected)

@@ -77,7 +77,7 @@ def round_columns(
     """Symbols of weights, errors made good on the way.
 
     Args:
-        weights: (groups, rows, columns).
+        weights: (groups, rows, columns); what is zero stays zero, for it was pruned.
         factor: U, (groups, columns, columns).
         row_steps: (groups, rows).
         column_steps: (columns,); the step of a weight is the product of its row's and its column's.
@@ -85,7 +85,7 @@ def round_columns(
     Returns:
         Integers of the shape of the weights.
     """
-    left = weights.astype(np.float64, copy=True)
+    left, kept = weights.astype(np.float64, copy=True), weights != 0
     symbols = np.empty(weights.shape, np.int32)
     size = weights.shape[2]
     for first in range(0, size, _BLOCK):
@@ -94,7 +94,7 @@ def round_columns(
         for j in range(first, last):
             step = row_steps * column_steps[j]
             value = left[:, :, j]
-            symbols[:, :, j] = np.floor(value / step + 0.5)
+            symbols[:, :, j] = np.where(kept[:, :, j], np.floor(value / step + 0.5), 0)
             error = (value - symbols[:, :, j] * step) / factor[:, j, j, None]
             left[:, :, j:last] -= error[:, :, None] * factor[:, None, j, j:last]
             errors[:, :, j - first] = error
