@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import nn
@@ -112,7 +112,7 @@ def claim_folder(folder: Path | None, method: Method, model: nn.Module) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         msg = f"{path} cannot be read: remove the folder to start anew"
         raise TaskError(msg) from None
-    if found["method"] != asked["method"]:
+    if not _agree(found["method"], asked["method"]):
         msg = f"{folder} holds the work of {found['method']}, asked was {asked['method']}: "
         raise TaskError(msg + "take the same settings, or another folder")
     if found["weights"] != asked["weights"]:
@@ -138,6 +138,17 @@ def epoch_teller(progress: Tell | None, what: str, epochs: int) -> Callable[[Epo
         )
 
     return tell
+
+
+def _agree(found: Any, asked: Any) -> bool:
+    """Whether settings are the same; one that was not there yet may be None now."""
+    if isinstance(found, dict) and isinstance(asked, dict):
+        known = all(key in asked for key in found)
+        return known and all(_agree(found.get(key), value) for key, value in asked.items())
+    if isinstance(found, list) and isinstance(asked, list):
+        pairs = zip(found, asked, strict=False)
+        return len(found) == len(asked) and all(_agree(*pair) for pair in pairs)
+    return bool(found == asked)
 
 
 def _digest(model: nn.Module) -> str:
