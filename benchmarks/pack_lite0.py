@@ -68,6 +68,8 @@ def main() -> None:
     judged = Judge(original, task)
     rows = []
     for name, (way, low, high) in _ways(original, task, options).items():
+        if options.ways and name not in options.ways:
+            continue
         level, trials = _coarsest(way, low, high, judged, options)
         rows.append(_row(name, way(level), level, trials, original, task))
         print(_text(rows[-1]), flush=True)
@@ -122,13 +124,8 @@ def _ways(
     if options.nncodec:
         folder = make_folder(options.folder)
         for name, extra in (("nncodec", "opt_qp=false"), ("nncodec, opt_qp", "opt_qp=true")):
-            ways[name] = (
-                lambda level, extra=extra: _nncodec(
-                    original, level, extra, folder, options.nncodec
-                ),
-                _QPS[0],
-                _QPS[-1],
-            )
+            way = partial(_nncodec, original, extra, folder, options.nncodec)
+            ways[name] = (way, _QPS[0], _QPS[-1])
     return ways
 
 
@@ -145,7 +142,8 @@ def _rounded(rounder: WeightRounder, level: int) -> Packed:
 
 
 def _nncodec(original: Model, extra: str, folder: Path, python: str, qp: int) -> Packed:
-    values = {name: v for name, v in initial_values(original).items() if v.dtype == np.float32}
+    stored = initial_values(original)  # nncodec takes no scalars: they stay as they are
+    values = {name: v for name, v in stored.items() if v.dtype == np.float32 and v.ndim}
     source, target = folder / "weights.npz", folder / "decoded.npz"
     np.savez(source, **values)
     script = Path(__file__).with_name("nncodec_file.py")
@@ -226,6 +224,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path, help="of nncodec's files")
     parser.add_argument("--nncodec", help="a Python interpreter that has nncodec")
+    parser.add_argument("--ways", nargs="+", help="names of those to do")
     parser.add_argument("--max-divergence", type=float, default=0.02, help="nats, on choose")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
