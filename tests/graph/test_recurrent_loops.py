@@ -76,6 +76,14 @@ def _computed_weight(proto: onnx.ModelProto) -> None:
     proto.graph.node.insert(0, node)
 
 
+def _giant(proto: onnx.ModelProto) -> None:
+    body_of(proto).input[0].type.tensor_type.shape.dim[1].dim_value = 2**62
+
+
+def _no_shape(proto: onnx.ModelProto) -> None:
+    body_of(proto).input[0].ClearField("type")
+
+
 def _no_body(proto: onnx.ModelProto) -> None:
     scan = scan_of(proto)
     kept = [attribute for attribute in scan.attribute if attribute.name != "body"]
@@ -93,6 +101,8 @@ def _no_body(proto: onnx.ModelProto) -> None:
         _wide_steps,
         _other_type,
         _computed_weight,
+        _giant,
+        _no_shape,
         _no_body,
     ],
 )

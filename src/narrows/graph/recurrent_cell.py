@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 _EIGHT_BITS: Final = (TensorProto.UINT8, TensorProto.INT8)
 _FLOAT: Final = (TensorProto.FLOAT,)
+_MOST_UNITS: Final = 2**16  # whose R alone would have 12 GB
 
 
 @final
@@ -187,7 +188,7 @@ def is_gru_cell(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) ->
     if not body.input or not body.input[0].type.tensor_type.shape.dim:
         return False
     size = body.input[0].type.tensor_type.shape.dim[-1].dim_value
-    if size < 1:
+    if not 0 < size < _MOST_UNITS:
         return False
     orders = ((False,), (True,)) if ways == 1 else ((False, True),)
     for backward in orders:
