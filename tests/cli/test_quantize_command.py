@@ -99,6 +99,55 @@ def test_methods_and_exclusions(here: Path, tmp_path: Path, method: str) -> None
     assert (held.int8, held.floating) == (("deep",), ("stem", "head"))
 
 
+_SERIES = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 6, 4] x) => (float[N, 3] y) {
+  t = Transpose<perm=[1,0,2]>(x)
+  [cell] s, h = GRU<hidden_size=8>(t, w, r)
+  l = Squeeze(h, first)
+  [head] y = MatMul(l, v)
+}"""
+
+
+@pytest.fixture
+def series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small GRU and a task of its inputs."""
+    rng = np.random.default_rng(0)
+    proto = onnx.parser.parse_model(_SERIES)
+    for name, shape in {"w": (1, 24, 4), "r": (1, 24, 8), "v": (8, 3)}.items():
+        values = rng.normal(0, 0.5, size=shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(values, name))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    onnx.save(proto, tmp_path / "series.onnx")
+    (tmp_path / "series_task.py").write_text(
+        "import numpy as np\n"
+        "from narrows.task import array_task\n"
+        "def task():\n"
+        "    rng = np.random.default_rng(1)\n"
+        "    x = rng.normal(size=(80, 6, 4)).astype(np.float32)\n"
+        "    return array_task('series', x, rng.integers(0, 3, 80))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_recurrent_layers_that_stay_in_float_are_named_with_the_reason(
+    series: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["quantize", "series.onnx", "--task", "series_task:task", "-o", "small.onnx"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "1 of 2 weight-bearing operators run in int8" in told
+    assert "note: cell (GRU) stays in floating point: 8 units over 4 inputs; below" in told
+    assert main([*words, "--recurrent", "all"]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 3 weight-bearing operators run in int8 (100.0 %" in told
+    assert "note" not in told
+    assert weight_bearing(onnx.load("small.onnx")).int8 == ("cell input", "cell", "head")
+    assert main([*words, "--exclude", "GRU", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recurrent_in_float"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

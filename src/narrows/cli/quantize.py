@@ -46,6 +46,10 @@ def quantize(
     exclude: Annotated[
         str, typer.Option(help="Left in float: nodes, operators, first, last; with commas.")
     ] = "",
+    recurrent: Annotated[
+        Literal["faster", "all"],
+        typer.Option(help="Recurrent layers in integers: those that get faster by it, or all."),
+    ] = "faster",
     on: Annotated[str, typer.Option(help="Set of the task that both are judged on.")] = "choose",
     threads: Annotated[int, typer.Option(min=1, help="Threads inside one run.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -89,12 +93,15 @@ def quantize(
                 activation=None if activation == "auto" else activation,
                 reduce_range=reduce_range,
                 exclude=names,
+                recurrent=recurrent,
                 method=method,
                 threads=threads,
                 progress=done,
             )
         made = load(proto)
         found = _found(original, made, judged_on, on, threads, note)
+        if to == "int8":
+            found["recurrent_in_float"] = _recurrent(made, names, slower=recurrent == "all")
     write_atomic(out, proto.SerializeToString())
     record = {"model": model, "to": to, "out": str(out), **found}
     typer.echo(json.dumps(record) if as_json else _text(record))
@@ -139,6 +146,17 @@ def _found(
     return {**found, "quality": quality_record(before, after, name="quantized")}
 
 
+def _recurrent(made: Model, exclude: list[str], *, slower: bool) -> list[str]:
+    """What recurrent layers stayed in floating point though nobody asked for it, and why."""
+    from narrows.graph.recurrent import recurrent_layers
+
+    return [
+        layer.text
+        for layer in recurrent_layers(made, slower=slower)
+        if layer.reason and not {layer.name, layer.kind}.intersection(exclude)
+    ]
+
+
 def _run_text(run: Execution) -> dict[str, Any]:
     return {
         "weight_bearing": run.weight_bearing,
@@ -159,6 +177,7 @@ def _text(record: dict[str, Any]) -> str:
         f"{record['out']}: {bytes_text(before)} → {bytes_text(after)} ({after / before - 1:+.0%})",
         record["run"],
         *(f"note: {flag}" for flag in record["flags"]),
+        *(f"note: {text}" for text in record.get("recurrent_in_float", ())),
     ]
     if "quality" in record:
         lines.append(quality_text(record["quality"], name="quantized"))

@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from narrows.errors import ModelError
+from narrows.graph.recurrent_cell import is_gru_cell
 from narrows.graph.stored import MAX_TENSOR_BYTES, check_tensor, element_bits
 from narrows.units import bytes_text
 
@@ -83,6 +84,7 @@ def check(proto: onnx.ModelProto, *, where: str = "the model", folder: Path | No
         raise ModelError(f"{where} has sparse initializers: store them densely")
     for node in _nodes(proto):
         _check_node(node, where)
+    _check_loops(proto, where)
     _check_functions(proto, where)
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         _check_declared(value, where)
@@ -205,8 +207,6 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _check_node(node: onnx.NodeProto, where: str) -> None:
     title = f"{where}: {node.op_type} {node.name!r}"
-    if node.op_type in _LOOPS:
-        raise ModelError(f"{title}: loops inside a graph are not supported; unroll it on export")
     for attribute in node.attribute:
         values = [*attribute.ints, attribute.i] if attribute.type == 2 else list(attribute.ints)
         low = 1 if attribute.name in _POSITIVE else 0
@@ -215,6 +215,20 @@ def _check_node(node: onnx.NodeProto, where: str) -> None:
         ):
             raise ModelError(
                 f"{title} has {attribute.name} = {values}: below {low} or far too large"
+            )
+
+
+def _check_loops(proto: onnx.ModelProto, where: str) -> None:
+    """Refuse loops, whose work nothing bounds, but those that narrows writes for integer GRUs."""
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    outermost = [n for n in proto.graph.node if n.op_type in _LOOPS and not is_gru_cell(n, stored)]
+    graphs = list(_graphs(proto))[1:]
+    inner = [node for owner in (*graphs, *proto.functions) for node in owner.node]
+    for node in (*outermost, *inner):
+        if node.op_type in _LOOPS:
+            raise ModelError(
+                f"{where}: {node.op_type} {node.name!r}: loops inside a graph are not supported; "
+                "unroll it on export"
             )
 
 

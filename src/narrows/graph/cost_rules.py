@@ -69,6 +69,16 @@ def _recurrent(call: Call) -> int:
     return steps_times_batch * w[0] * (math.prod(w[1:]) + math.prod(r[1:]))
 
 
+def _integer_gru_steps(call: Call) -> int:
+    """The loop of an integer GRU: each step multiplies the state of each direction by R.
+
+    No other Scan can be loaded.
+    """
+    scanned = call.attributes["num_scan_inputs"]
+    states, gates = call.inputs[:-scanned], call.inputs[-1]
+    return gates[0] * gates[1] * sum(3 * state[-1] ** 2 for state in states)
+
+
 def _attention(call: Call) -> int:
     """Scores (queries × keys × width) and their product with the values."""
     q, k, v = call.inputs[:3]
@@ -113,6 +123,7 @@ MAC_RULES: Mapping[str, Rule] = {
     "GRU": _recurrent,
     "LSTM": _recurrent,
     "DynamicQuantizeLSTM": _recurrent,
+    "Scan": _integer_gru_steps,
     "Attention": _attention,
     "BatchNormalization": _per_element(1),
     "InstanceNormalization": _per_element(2),

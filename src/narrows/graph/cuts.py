@@ -16,8 +16,12 @@ import numpy as np
 
 from narrows.errors import CutError
 from narrows.graph.cost import node_costs
+from narrows.graph.flow import Flow
 from narrows.graph.load import Model, TensorInfo
 from narrows.graph.memory import HeadMemory
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Scan"})
+_VIEWS = frozenset({"Squeeze", "Unsqueeze", "Transpose", "Reshape", "Concat"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,8 @@ def find_cuts(model: Model) -> Cuts:
     """Find every cut of a model.
 
     In a quantized (QDQ) graph the runtime fuses from DequantizeLinear to QuantizeLinear, so only
-    the 8-bit output of a QuantizeLinear is a cut; cutting inside would change the result.
+    the 8-bit output of a QuantizeLinear is a cut; cutting inside would change the result. What a
+    recurrent layer gives is a cut there, too.
 
     Example:
         >>> import onnx
@@ -159,6 +164,7 @@ class _Walk:
             node.op_type == "QuantizeLinear" and node.output[0] in self.flow.data
             for node in self.flow.nodes
         )
+        self.states = _states(model.flow)
         self.ends = [name for name in self.flow.outputs if name in self.flow.data]
         self.last = self.flow.last_reads()
         self.live: tuple[str, ...] = (model.input.name,)
@@ -232,9 +238,20 @@ class _Walk:
             return "its shape depends on the values in it"
         if info.batch_axis is None:
             return f"no axis of its shape holds one entry per sample ({info.at(2)} for two samples)"
-        if self.quantized and info.dtype not in ("uint8", "int8"):
+        inside = info.dtype not in ("uint8", "int8") and name not in self.states
+        if self.quantized and inside:
             return "the model is quantized: cut only where the tensor is, after a QuantizeLinear"
         return ""
+
+
+def _states(flow: Flow) -> frozenset[str]:
+    """What recurrent layers give, and the same moved about: the runtime fuses nothing with it."""
+    found: set[str] = set()
+    for node, reads in zip(flow.nodes, flow.reads, strict=True):
+        moved = node.op_type in _VIEWS and found.issuperset(flow.data.intersection(reads))
+        if node.op_type in _RECURRENT or (moved and not found.isdisjoint(reads)):
+            found.update(node.output)
+    return frozenset(found)
 
 
 def _mark_dominated(cuts: list[Cut]) -> tuple[Cut, ...]:

@@ -2,6 +2,7 @@
 
 The numbers are made by ONNX Runtime's own quantizer, whose pairs its kernels are known to fuse.
 Calibration is narrows's (`calibrate.py`): the runtime's keeps every activation of every sample.
+Recurrent layers, which that quantizer leaves alone, are narrows's too (`recurrent_integers.py`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from narrows.graph.calibrate import Method, Range, activation_ranges
 from narrows.graph.load import Model, load
 from narrows.graph.ort import simplified
 from narrows.graph.quantized import data_nodes, excluded, has_weights, opened, with_opset
+from narrows.graph.recurrent import RecurrentLayer, recurrent_layers
+from narrows.graph.recurrent_integers import gru_ranges, watched, with_integer_layers
+from narrows.graph.recurrent_parts import Levels
 from narrows.graph.wide_stem import with_wide_stems
 
 Array = NDArray[Any]
 Integer = Literal["uint8", "int8"]
 
+Recurrent = Literal["faster", "all"]
+
 # What ONNX Runtime's CPU kernels compute in 8-bit integers; what is left out of it (ConvTranspose,
-# recurrent layers, normalisations) would be dequantized, computed in float and quantized again.
+# normalisations) would be dequantized, computed in float and quantized again.
 INT8_OPERATORS: Final = (
     "Conv",
     "Gemm",
@@ -52,6 +58,7 @@ INT8_OPERATORS: Final = (
     "Split",
     "Slice",
 )
+_NAMED: Final = 3
 _ARM: Final = ("aarch64", "arm64", "armv7l", "armv8l")
 
 
@@ -64,15 +71,22 @@ def quantize_static(
     per_channel: bool = True,
     reduce_range: bool = False,
     exclude: Sequence[str] = (),
+    recurrent: Recurrent = "faster",
     method: Method = "minmax",
     threads: int = 1,
     progress: Callable[[int], None] = lambda _: None,
 ) -> onnx.ModelProto:
-    """A model whose convolutions and matrix products run on 8-bit integers.
+    """A model whose convolutions, matrix products and recurrent layers run on 8-bit integers.
 
     Batch normalisation is folded into weights first, and an activation function into the range of
     its output. Operators that the runtime has no integer kernel for stay in floating point;
     `weight_bearing` says which of those with weights these are.
+
+    An LSTM becomes the runtime's DynamicQuantizeLSTM, which takes the steps of data from the data;
+    a GRU becomes one integer product over all time steps and a loop of integer steps. Small ones
+    stay as they are, since integers would be slower, and so do those with other activations,
+    clipping, peepholes or sequences of several lengths: `recurrent_layers` of the result says which
+    and why.
 
     Args:
         model: In float32.
@@ -80,12 +94,14 @@ def quantize_static(
             memory. A hundred samples are usual.
         activation: Type of activations; None for what the processor computes fastest: uint8, and
             int8 on Arm.
-        weight: Type of weights, which are symmetric.
+        weight: Type of weights, which are symmetric; those of recurrent layers are always int8.
         per_channel: Whether each output channel has its own step; one for all loses several points
             of accuracy on small networks.
         reduce_range: Weights of 7 bits: on x86 without VNNI sums of uint8 × int8 saturate.
         exclude: What to leave in float: names of nodes, types of operators, "first" and "last" for
             the first and the last operator with weights.
+        recurrent: "faster": recurrent layers that are large enough to gain (`least_hidden`); "all":
+            every one that can be computed in integers, however slow.
         method: How ranges follow from the samples.
         threads: Threads inside an operator while calibrating.
         progress: Called with the number of samples that are finished.
@@ -111,8 +127,10 @@ def quantize_static(
     ready = _prepared(model)
     if chosen == "uint8":  # that of the kernels which this is for
         ready = load(with_wide_stems(ready, excluded(ready, exclude)))
-    wanted = _wanted(ready, exclude)
-    names = _tensors_of(ready, wanted)
+    layers = recurrent_layers(ready, left_out=excluded(ready, exclude), slower=recurrent == "all")
+    loops = [layer.name for layer in layers if not layer.reason]
+    wanted = _wanted(ready, exclude, layers)
+    names = list(dict.fromkeys([*_tensors_of(ready, wanted), *watched(ready, loops)]))
     ranges = activation_ranges(
         ready, names, samples, method=method, threads=threads, progress=progress
     )
@@ -125,6 +143,9 @@ def quantize_static(
         per_channel=per_channel,
         reduce_range=reduce_range,
     )
+    if loops:
+        levels = Levels(activation=chosen, per_channel=per_channel, reduce_range=reduce_range)
+        made = with_integer_layers(made, loops, gru_ranges(ready, loops, ranges), levels)
     made.producer_name = "narrows"
     del made.graph.value_info[:]  # of tensors that are gone
     return made
@@ -145,23 +166,26 @@ def _prepared(model: Model | onnx.ModelProto | str | Path) -> Model:
     return load(with_opset(simplified(with_average_pools(found))))
 
 
-def _wanted(model: Model, exclude: Sequence[str]) -> list[str]:
-    """Names of the nodes to quantize."""
+def _wanted(model: Model, exclude: Sequence[str], layers: Sequence[RecurrentLayer]) -> list[str]:
+    """Names of the nodes for the runtime's quantizer; none where no product or convolution is."""
     nodes, left_out = data_nodes(model), excluded(model, exclude)
     wanted = [
         node
         for node in nodes
         if node.op_type in INT8_OPERATORS and node.name not in left_out and _is_float32(model, node)
     ]
-    if not any(has_weights(model, node) for node in wanted):
-        types = sorted({node.op_type for node in nodes})
-        msg = (
-            "nothing with weights is left to quantize: the model has "
-            f"{', '.join(types[:12])}{' …' if len(types) > 12 else ''}, excluded are "
-            f"{', '.join(exclude) or 'none'}"
-        )
-        raise ModelError(msg)
-    return [node.name for node in wanted]
+    if any(has_weights(model, node) for node in wanted):
+        return [node.name for node in wanted]
+    if any(not layer.reason for layer in layers):
+        return []
+    types = sorted({node.op_type for node in nodes})
+    told = "".join(f"; {layer.text}" for layer in layers[:_NAMED])
+    msg = (
+        "nothing with weights is left to quantize: the model has "
+        f"{', '.join(types[:12])}{' …' if len(types) > 12 else ''}, excluded are "
+        f"{', '.join(exclude) or 'none'}{told}"
+    )
+    raise ModelError(msg)
 
 
 def _is_float32(model: Model, node: onnx.NodeProto) -> bool:
@@ -192,6 +216,8 @@ def _quantized(
     per_channel: bool,
     reduce_range: bool,
 ) -> onnx.ModelProto:
+    if not wanted:
+        return proto
     # Imported here: it takes longer than the rest of the package, and few commands need it.
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData

@@ -82,12 +82,15 @@ def quantize_weights(
     return proto
 
 
-def weight_levels(values: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def weight_levels(
+    values: NDArray[Any], axis: int, *, most: int = MAX_LEVEL
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights as levels -127 … 127 and the step of each channel.
 
     Args:
         values: Finite, with at least one axis.
         axis: Of the channels.
+        most: Level of a channel's largest magnitude.
 
     Returns:
         Levels in the shape of the values, and steps (channels,); a channel of zeros has step 1.
@@ -101,11 +104,11 @@ def weight_levels(values: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], ND
     largest = np.abs(values).max(axis=others).astype(np.float32)
     # A subnormal step would lose the digits that the levels stand on.
     tiny = np.finfo(np.float32).tiny
-    steps = np.where(largest / MAX_LEVEL >= tiny, largest / MAX_LEVEL, 1.0).astype(np.float32)
+    steps = np.where(largest / most >= tiny, largest / most, 1.0).astype(np.float32)
     shape = [1] * values.ndim
     shape[axis] = -1
     scaled = np.rint(values.astype(np.float64) / steps.reshape(shape))
-    return np.clip(scaled, -MAX_LEVEL, MAX_LEVEL).astype(np.int8), steps
+    return np.clip(scaled, -most, most).astype(np.int8), steps
 
 
 def _places(model: Model, exclude: Sequence[str]) -> dict[str, int]:

@@ -37,13 +37,20 @@ _QUANTIZED: Final = {
     "QLinearMatMul",
     "ConvInteger",
     "MatMulInteger",
+    "DynamicQuantizeLSTM",
 }
 _OTHER_FLOATS: Final = (
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.DOUBLE,
 )
-_INTEGER: Final = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+_INTEGER: Final = {
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLSTM",
+}
 
 
 @final
@@ -85,7 +92,7 @@ def weight_bearing(proto: onnx.ModelProto) -> WeightBearing:
     flow = trace(proto.graph)
     found: dict[str, list[str]] = {"int8": [], "weights_only": [], "floating": []}
     for position, node in enumerate(flow.nodes):
-        if node.op_type in _INTEGER and flow.is_data(position):
+        if _is_integer(node) and flow.is_data(position):
             found["int8"].append(node.name)
         place = WEIGHT_INPUTS.get(node.op_type)
         if place is None or not flow.is_data(position):
@@ -106,6 +113,14 @@ def weight_bearing(proto: onnx.ModelProto) -> WeightBearing:
         else:
             found["weights_only"].append(node.name)
     return WeightBearing(**{name: tuple(names) for name, names in found.items()})
+
+
+def _is_integer(node: onnx.NodeProto) -> bool:
+    """Whether a node multiplies integers, a loop in its body."""
+    body = next(
+        (a.g.node for a in node.attribute if node.op_type == "Scan" and a.name == "body"), ()
+    )
+    return node.op_type in _INTEGER or any(inner.op_type in _INTEGER for inner in body)
 
 
 def with_opset(proto: onnx.ModelProto, least: int = LEAST_OPSET) -> onnx.ModelProto:

@@ -30,7 +30,7 @@ _KINDS = {
     "copy": "Concat Split Slice Gather Pad Expand Tile Cast",
     "transpose": "Transpose DepthToSpace SpaceToDepth GatherElements",
     "resize": "Resize Upsample GridSample",
-    "recurrent": "LSTM GRU RNN DynamicQuantizeLSTM",
+    "recurrent": "LSTM GRU RNN DynamicQuantizeLSTM Scan",
     "conv-transposed": "ConvTranspose DeformConv",
     "product-data": "Einsum Attention",
     "quantize": "QuantizeLinear DynamicQuantizeLinear",

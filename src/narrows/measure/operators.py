@@ -21,6 +21,7 @@ import onnx
 
 from narrows.errors import MeasureError
 from narrows.graph.cost import size_bytes
+from narrows.graph.flow import reads_of
 from narrows.graph.load import Model, session
 from narrows.graph.ort import run
 
@@ -51,6 +52,7 @@ class OperatorTime:
         out_bytes: What it makes.
         rounds_data: Whether its weights alone are stored in 8 bits or less, but it rounds the data
             to 8 bits itself.
+        loops_int8: Whether it is a loop whose body multiplies in 8-bit integers.
     """
 
     kernel: str
@@ -59,11 +61,13 @@ class OperatorTime:
     in_bytes: int
     out_bytes: int
     rounds_data: bool = False
+    loops_int8: bool = False
 
     @property
     def is_int8(self) -> bool:
         """Whether it computes in 8-bit integers; OpenVINO writes that into its kernels' names."""
-        return self.kernel in INT8_KERNELS or self.kernel.endswith("_I8") or self.rounds_data
+        by_name = self.kernel in INT8_KERNELS or self.kernel.endswith("_I8")
+        return by_name or self.rounds_data or self.loops_int8
 
     @property
     def is_reorder(self) -> bool:
@@ -131,6 +135,7 @@ def operator_times(
             in_bytes=event.data_bytes + weights.get(event.name, 0),
             out_bytes=event.out_bytes,
             rounds_data=event.name in titles and rounds_data(titles[event.name]),
+            loops_int8=event.name in titles and _loops_int8(titles[event.name]),
         )
         for event in events
     )
@@ -146,6 +151,12 @@ def rounds_data(node: onnx.NodeProto) -> bool:
         attribute.name == "accuracy_level" and attribute.i == _INT8_ACCURACY_LEVEL
         for attribute in node.attribute
     )
+
+
+def _loops_int8(node: onnx.NodeProto) -> bool:
+    """Whether a node of an optimised graph is a loop over integer products (an integer GRU's)."""
+    bodies = [attribute.g.node for attribute in node.attribute if attribute.name == "body"]
+    return any(inner.op_type in INT8_KERNELS for body in bodies for inner in body)
 
 
 def plain_run(model: Model, threads: int) -> Callable[[], object]:
@@ -207,8 +218,7 @@ def _weight_bytes(
     """Bytes of weights that each kernel reads (the profiler leaves out what was packed at load)."""
     sizes = {tensor.name: size_bytes(tensor) for tensor in optimised.initializer}
     return {
-        name: sum(sizes.get(value, 0) for value in dict.fromkeys(node.input))
-        for name, node in titles.items()
+        name: sum(sizes.get(value, 0) for value in reads_of(node)) for name, node in titles.items()
     }
 
 

@@ -77,9 +77,14 @@ def operator_weights(model: Model) -> tuple[OperatorWeights, ...]:
     found = []
     for position, node in enumerate(model.flow.nodes):
         place = _PLACES.get(node.op_type)
-        if place is None or not model.flow.is_data(position) or len(node.input) <= place:
+        if not model.flow.is_data(position):
             continue
-        described = _described(node, place, constants)
+        if node.op_type == "Scan":
+            described = _loop(node, constants)
+        elif place is None or len(node.input) <= place:
+            continue
+        else:
+            described = _described(node, place, constants)
         if described is not None:
             found.append(described)
     return tuple(found)
@@ -195,6 +200,28 @@ def _described(node: onnx.NodeProto, place: int, constants: _Constants) -> Opera
         zeros=count - sum(int(part.sum()) for part in parts),
         scales=weight.scales,
         largest_int8=weight.largest_int8,
+    )
+
+
+def _loop(node: onnx.NodeProto, constants: _Constants) -> OperatorWeights | None:
+    """The loop of an integer GRU, the only one that is loaded: products with the state."""
+    body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+    parts = [constants.weight(n, 1) for n in body.node if n.op_type == "MatMulInteger"]
+    found = [part for part in parts if part is not None]
+    scanned = next(
+        attribute.i for attribute in node.attribute if attribute.name == "num_scan_inputs"
+    )
+    states = body.input[: len(body.input) - scanned]
+    count = sum(part.used.size for part in found)
+    return OperatorWeights(
+        name=node.name,
+        op_type=node.op_type,
+        units=sum(state.type.tensor_type.shape.dim[-1].dim_value for state in states),
+        zero_units=0,
+        count=count,
+        zeros=count - sum(int(part.used.sum()) for part in found),
+        scales=0,
+        largest_int8=max((part.largest_int8 for part in found), default=0),
     )
 
 

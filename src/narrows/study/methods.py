@@ -58,7 +58,7 @@ METHODS: Final[Mapping[str, VariantMethod]] = MappingProxyType(
                 name="int8",
                 summary="weights and activations of 8 bits, computed in integers",
                 calibrated=True,
-                version=1,
+                version=2,
                 make=_int8,
             ),
             VariantMethod(
