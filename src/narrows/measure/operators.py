@@ -24,6 +24,7 @@ from narrows.graph.cost import size_bytes
 from narrows.graph.flow import reads_of
 from narrows.graph.load import Model, session
 from narrows.graph.ort import run
+from narrows.measure.loop_times import with_loop_times
 
 INT8_KERNELS = frozenset(
     {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "QAttention"}
@@ -127,7 +128,7 @@ def operator_times(
     titles = _titles(optimised.graph, names)
     owners = trace_back(model.proto.graph, titles, names)
     weights = _weight_bytes(optimised.graph, titles)
-    return tuple(
+    times = tuple(
         OperatorTime(
             kernel=event.kernel,
             nodes=owners[event.name],
@@ -139,6 +140,9 @@ def operator_times(
         )
         for event in events
     )
+    if not any(one.loops_int8 for one in times):
+        return times
+    return with_loop_times(times, plain_run(model, threads), runs=runs, threads=threads)
 
 
 def rounds_data(node: onnx.NodeProto) -> bool:
