@@ -67,7 +67,7 @@ class Adaptive(Coder):
         >>> table = fitter.table()
         >>> payload = coder.encode(symbols, table)
         >>> len(payload), coder.decode(payload, (2, 4), table).tolist()
-        (11, [[0, 1, 0, -1], [0, 0, 0, 40]])
+        (10, [[0, 1, 0, -1], [0, 0, 0, 40]])
 
     Reference:
         Duda, "Asymmetric numeral systems", 2013, arXiv 1311.2540.
