@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from narrows.compress.binary_layers import hard_sigmoid
+from narrows.compress.binary_layers import drawn_signs, signs
 from narrows.compress.weight_layers import WeightLayer, masks_of_pruned
 from narrows.compress.weight_maps import Mask, WeightMap, maps_in, put_map_, straight_through
 from narrows.errors import ConfigError
@@ -47,9 +47,9 @@ class BinaryWeight(WeightMap):
         """The weight with two values, or as it is."""
         if self.stochastic and not self.training:
             return weight
-        up = self.chance < hard_sigmoid(weight / self.bound) if self.stochastic else weight >= 0
-        used = torch.where(up, self.bound, -self.bound).to(weight.dtype)
-        return straight_through(weight, used)
+        share = weight.detach() / self.bound
+        used = drawn_signs(share, self.chance) if self.stochastic else signs(share)
+        return straight_through(weight, used.mul_(self.bound))
 
     def draw_(self) -> None:
         """Draw anew which weights are positive."""
