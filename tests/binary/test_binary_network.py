@@ -79,6 +79,8 @@ def test_both_kernels_answer_the_same_bits_whole_and_one_by_one() -> None:
     for one, other in zip(*(run.each(x) for run in runs), strict=True):
         assert (one == other).all()
     assert runs[0](x[:0]).shape == (0, 10)
+    many = np.tile(x, (30, 1, 1, 1))  # in parts
+    assert (runs[0](many) == np.tile(first, (30, 1))).all()
 
 
 def test_a_file_gives_the_network_back(tmp_path: Path) -> None:
@@ -150,6 +152,7 @@ CHANGES: dict[str, Callable[[Any, dict[str, np.ndarray]], None]] = {
     "a padding beyond the window": lambda head, _: head["layers"][1]["window"].update(
         padding=[9, 9]
     ),
+    "a stride beyond all": lambda head, _: head["layers"][1]["window"].update(stride=[1, 10**30]),
     "more channels": lambda head, _: head["layers"][2].update(channels=71),
     "bytes in the middle": lambda head, _: head["layers"][1].update(reads="bytes"),
     "a text for a number": lambda head, _: head["layers"][0].update(fill="128"),

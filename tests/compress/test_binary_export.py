@@ -203,9 +203,9 @@ def chain(*layers: nn.Module) -> Callable[[], nn.Module]:
         (lambda: nn.Sequential(nn.Linear(12, 3), nn.BatchNorm1d(3)), "has a bias"),
         (chain(conv(groups=2)), "groups, dilation"),
         (chain(conv(dilation=2)), "groups, dilation"),
-        (chain(conv(padding="same")), "groups, dilation or a padding"),
-        (chain(conv(padding=1, padding_mode="reflect")), "padding other than numbers of zeros"),
-        (chain(conv(padding=3)), "padding below the kernel"),
+        (chain(conv(padding="same")), "groups, dilation, or a padding"),
+        (chain(conv(padding=1, padding_mode="reflect")), "no number of zeros"),
+        (chain(conv(padding=3)), "zeros below its kernel"),
         (chain(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv()), "is a ReLU: expected the signs"),
         (
             chain(

@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.Linear(12, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.LSTM(3, 3)),
         "layer '3': it is a LSTM",
     ),
-    "an addition": (Residual, "layer '<built-in function add>': it reads more"),
+    "an addition": (Residual, "layer 'add': it reads more"),
     "a function": (Functional, "layer 'relu': relu is called as a function: make it a layer"),
     "nothing to make binary": (lambda: nn.Sequential(nn.ReLU()), "no .* layer"),
 }

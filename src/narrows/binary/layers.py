@@ -21,6 +21,7 @@ Size: TypeAlias = tuple[int, int]
 ALWAYS: Final = -(2**31)
 """A threshold that every sum reaches; `NEVER` is one that none does."""
 NEVER: Final = 2**31 - 1
+_LONGEST: Final = 2**16
 # So many bytes of 255 add up to less than NEVER.
 _MOST_INPUTS: Final = 2**22
 
@@ -46,9 +47,11 @@ class Window:
         Raises:
             ModelError: A number is out of its range.
         """
-        good = all(k >= 1 and s >= 1 and 0 <= p < k for k, s, p in self._axes())
+        good = all(0 <= p < k <= _LONGEST and 1 <= s <= _LONGEST for k, s, p in self._axes())
         if not good:
-            msg = f"no window {self}: kernel and stride are 1 or more, padding below the kernel"
+            msg = (
+                f"no window {self}: kernel and stride are 1 to {_LONGEST}, padding below the kernel"
+            )
             raise ModelError(msg)
 
     def places(self, size: Size) -> Size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from narrows.binary.layers import FromBytes, Layer, Scores, Signs, Size
 from narrows.errors import InputError, ModelError
 
 Shape = tuple[int, ...]
+# Samples at a time, which keeps what lies between two layers in the cache.
+_PART: Final = 64
 
 
 @final
@@ -119,10 +121,14 @@ class ReadyNetwork:
         Raises:
             InputError: They are no bytes, or of another shape.
         """
-        x: NDArray[Any] = self._pictures(samples)
-        for step in self._steps:
-            x = step(x)
-        return x.reshape(len(x), x.shape[-1])
+        pictures = self._pictures(samples)
+        parts = []
+        for place in range(0, max(1, len(pictures)), _PART):
+            x: NDArray[Any] = pictures[place : place + _PART]
+            for step in self._steps:
+                x = step(x)
+            parts.append(x.reshape(len(x), x.shape[-1]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def each(self, samples: NDArray[np.uint8]) -> Iterator[NDArray[Any]]:
         """What every layer answers: words (n, H, W, words), scores (n, 1, 1, outputs) at last.

@@ -138,13 +138,14 @@ def _weight(
         msg = f"layer {name!r} is a {type(owner).__name__}: expected Linear or Conv2d"
         raise ModelError(msg)
     plain = owner.groups == 1 and owner.dilation == (1, 1) and owner.padding_mode == "zeros"
-    if not plain or isinstance(owner.padding, str):
+    kernel, padding = owner.kernel_size, owner.padding
+    if not plain or isinstance(padding, str) or padding[0] >= kernel[0] or padding[1] >= kernel[1]:
         msg = (
-            f"layer {name!r} has groups, dilation or a padding other than numbers of zeros: binary "
-            "convolutions have none of these"
+            f"layer {name!r} has groups, dilation, or a padding that is no number of zeros below "
+            "its kernel: binary convolutions have none of these"
         )
         raise ModelError(msg)
-    window = Window(kernel=owner.kernel_size, stride=owner.stride, padding=owner.padding)
+    window = Window(kernel=kernel, stride=owner.stride, padding=padding)
     return _channels_last(weight), window
 
 

@@ -76,8 +76,9 @@ def binary_blocks(model: nn.Module, skip: Collection[str] = ()) -> tuple[Block, 
         if node.op == "output":
             break
         if node.op == "get_attr" or read != ([] if before is None else [before]):
+            name = str(node.target) if node.op in ("call_module", "get_attr") else node.name
             what = "it reads more, or other things, than what the layer before gives"
-            raise _refused(str(node.target), what, "binary networks are one chain of layers")
+            raise _refused(name, what, "binary networks are one chain of layers")
         before = node
         if node.op == "call_module":
             walk.layer(str(node.target), model.get_submodule(str(node.target)))
