@@ -63,8 +63,7 @@ class BinaryConnect(Method):
     Reference:
         Courbariaux, Bengio, David, "BinaryConnect: Training Deep Neural Networks with binary
         weights during propagations", NIPS 2015, arXiv 1511.00363, section 2 and algorithm 1; s as
-        in the authors' code. Departs from the paper: SGD may have Nesterov's momentum, and the best
-        epoch on choose is kept instead of one that is trained on with the validation set.
+        in the authors' code. Departs from the paper: what was pruned stays zero.
     """
 
     name: ClassVar[str] = "binaryconnect"

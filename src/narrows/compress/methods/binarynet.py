@@ -74,8 +74,9 @@ class BinaryNet(Method):
         Courbariaux, Hubara, Soudry, El-Yaniv, Bengio, "Binarized Neural Networks: Training Deep
         Neural Networks with Weights and Activations Constrained to +1 or −1", 2016, arXiv
         1602.02830, sections 1 and 2, and the authors' code. Departs from the paper: the learning
-        rate of the shift-based training falls a little in every step instead of halving, and the
-        rate of normalisation is not scaled.
+        rate of the shift-based training falls a little in every step instead of halving, that of
+        normalisation is not scaled (the Torch code scales it on MNIST), only binary weights are
+        clipped (on CIFAR-10 it clips all parameters), and what was pruned stays zero.
     """
 
     name: ClassVar[str] = "binarynet"

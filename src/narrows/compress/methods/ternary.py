@@ -40,7 +40,8 @@ class TernaryWeights(Method):
         >>> ternary = TernaryWeights(training=TrainSettings(epochs=20, learning_rate=0.01))
 
     Reference:
-        Li, Zhang, Liu, "Ternary Weight Networks", 2016, arXiv 1605.04711, section 2.
+        Li, Zhang, Liu, "Ternary Weight Networks", 2016, arXiv 1605.04711, section 2. Departs from
+        the paper: Δ and α of each channel can be asked for, and what was pruned stays zero.
     """
 
     name: ClassVar[str] = "ternary"
