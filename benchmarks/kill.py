@@ -36,6 +36,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from narrows.compress import (
+    BinaryConnect,
     Chain,
     DeadUnits,
     DeepIoT,
@@ -69,6 +70,7 @@ METHODS: Final[dict[str, Method | None]] = {
     ),
     "sparsesep": SparseSep(max_drop=0.1, finetune=SETTINGS),
     "distillation": LEARN,
+    "binaryconnect": BinaryConnect(training=SETTINGS, signs="stochastic"),
     "chain": Chain(methods=(MAGNITUDE, DeadUnits(), UNITS, LEARN)),
 }
 

@@ -36,7 +36,7 @@ def dense(asked: TrainingTask, settings: TrainSettings, folder: Path) -> Trainin
 def both(before: TrainingTask, found: nn.Module) -> dict[str, Any]:
     """What is left of the reference, and the errors of both on the report set with their drop."""
     table = layer_table(found, before.model)
-    judged = {name: _judged(before, net) for name, net in _pair(before, found).items()}
+    judged = {name: quality_of(before, net) for name, net in _pair(before, found).items()}
     drop = paired_drop(judged["dense"], judged["compressed"])
     return {
         "weights_left_percent": 100 * table.weight_share_left,
@@ -87,7 +87,7 @@ def _pair(before: TrainingTask, found: nn.Module) -> dict[str, nn.Module]:
     return {"dense": before.model, "compressed": found}
 
 
-def _judged(asked: TrainingTask, model: nn.Module) -> QualityRecord:
+def quality_of(asked: TrainingTask, model: nn.Module) -> QualityRecord:
 
     task = asked.task
     report = training_task(replace(task, choose=task.report, report=task.choose), model)

@@ -22,7 +22,7 @@ TOOLS = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
 EXTRAS = (
     *("torch", "torchvision", "timm", "sympy", "onnxscript", "array_api_compat"),
     *("plotly", "matplotlib", "scipy"),
-    *("openvino", "ai_edge_litert", "mlperf_loadgen", "pynvml"),
+    *("openvino", "ai_edge_litert", "mlperf_loadgen", "pynvml", "numba", "llvmlite"),
 )
 
 
@@ -58,7 +58,8 @@ def test_the_base_install_is_under_260_mb(base: Path) -> None:
 def test_it_brings_no_package_of_an_extra(base: Path) -> None:
     code = (
         f"import importlib.util as u; print([n for n in {EXTRAS!r} if u.find_spec(n)]);"
-        "import narrows.cli, narrows.task, narrows.coding, narrows.graph, narrows.measure.latency"
+        "import narrows.cli, narrows.task, narrows.coding, narrows.graph, narrows.measure.latency;"
+        "import narrows.binary"
     )
     done = subprocess.run(
         [base / "bin" / "python", "-c", code], capture_output=True, text=True, check=False

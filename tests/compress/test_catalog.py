@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from narrows.compress import DeepIoT, DynamicNetworkSurgery, SurgerySettings, UnitPruning
+from narrows.compress import BinaryNet, DeepIoT, DynamicNetworkSurgery, SurgerySettings, UnitPruning
 from narrows.compress.catalog import METHODS, method_of, settings_of
 from narrows.errors import ConfigError
 from narrows.train import TrainSettings
@@ -34,6 +34,11 @@ def test_settings_are_read_with_lists_words_and_what_is_inside() -> None:
         )
     )
     assert method_of("sparsesep").name == "sparsesep"
+    text = "binarynet:norm=shift,training.epochs=9,training.optimizer=shift_adamax"
+    training = TrainSettings(epochs=9, optimizer="shift_adamax", weight_decay=0)
+    assert method_of(f"{text},training.weight_decay=0") == BinaryNet(
+        training=training, norm="shift"
+    )
     assert not method_of(
         "magnitude:by=layer,targets=[0.5],retrain.epochs=1,scale_dropout=false"
     ).scale_dropout  # type: ignore[attr-defined]
@@ -42,6 +47,7 @@ def test_settings_are_read_with_lists_words_and_what_is_inside() -> None:
 def test_every_method_is_in_the_table_under_its_name() -> None:
     assert all(kind.name == name for name, kind in METHODS.items())
     learned = {"deepiot", "units", "magnitude", "surgery", "distillation"}
+    learned |= {"binaryconnect", "binarynet", "ternary"}
     assert set(METHODS) == learned | {"sparsesep", "dead_units"}
 
 

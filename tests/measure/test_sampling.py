@@ -1,4 +1,4 @@
-"""The sampling code under a virtual clock; benchmarks/coverage.py is the full-size version."""
+"""The sampling code under a virtual clock; benchmarks/interval_coverage.py is the full version."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_interval_covers_the_median_of_the_timer_over_the_session(
         end_s = timer.clock.wall_ns() / 1e9
         truth = np.median(timer.between(end_s - taken.session_s, end_s))
         hits.append(taken.interval[0] <= truth <= taken.interval[1])
-    # 97 % less 4 standard deviations of 100 tosses; benchmarks/coverage.py has the narrow bounds
+    # 97 % less 4 standard deviations of 100 tosses; benchmarks/interval_coverage.py is narrower
     assert np.mean(hits) >= 0.9
 
 

@@ -42,3 +42,17 @@ def test_settings_build_it_and_take_no_weight_decay() -> None:
     assert isinstance(settings.build(nn.Linear(2, 2)), ShiftAdaMax)
     with pytest.raises(ConfigError, match="weight_decay"):
         TrainSettings(epochs=1, optimizer="shift_adamax")
+
+
+def test_every_exponent_and_both_sides_of_the_middle_between_two_powers() -> None:
+    powers = torch.exp2(torch.arange(-126.0, 127.0))
+    middle = (powers.double() * math.sqrt(2)).float()
+    near = [middle, torch.nextafter(middle, powers), torch.nextafter(middle, 2 * powers)]
+    x = torch.cat([powers, *near, 1.2 * powers, 1.7 * powers])
+    wanted = [naive_ap2(value) for value in x.tolist()]
+    assert ap2(x).tolist() == wanted
+    assert ap2(-x).tolist() == [-value for value in wanted]
+    assert ap2(x.double()).tolist() == wanted
+    assert not ap2(torch.zeros(3)).any()
+    rows = torch.arange(1.0, 7.0).reshape(2, 3).T
+    assert ap2(rows).tolist() == [[1.0, 4.0], [2.0, 4.0], [4.0, 8.0]]

@@ -2,6 +2,9 @@
 
 from narrows.compress.base import Chain as Chain
 from narrows.compress.base import Method as Method
+from narrows.compress.binary_export import binary_network as binary_network
+from narrows.compress.binary_layers import BinaryActivation as BinaryActivation
+from narrows.compress.binary_layers import ShiftBatchNorm as ShiftBatchNorm
 from narrows.compress.break_even import BreakEven as BreakEven
 from narrows.compress.break_even import measure_break_even as measure_break_even
 from narrows.compress.dead_units import remove_dead_units as remove_dead_units
@@ -10,6 +13,8 @@ from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
 from narrows.compress.masking import MaskedModel as MaskedModel
 from narrows.compress.masking import masked as masked
+from narrows.compress.methods.binaryconnect import BinaryConnect as BinaryConnect
+from narrows.compress.methods.binarynet import BinaryNet as BinaryNet
 from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
@@ -17,6 +22,7 @@ from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePrun
 from narrows.compress.methods.sparsesep import SparseSep as SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNetworkSurgery
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings
+from narrows.compress.methods.ternary import TernaryWeights as TernaryWeights
 from narrows.compress.methods.units import UnitPruning as UnitPruning
 from narrows.compress.removal import remove_units as remove_units
 from narrows.compress.sparse_formats import WeightSize as WeightSize

@@ -15,12 +15,15 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from narrows.compress.base import Method
+from narrows.compress.methods.binaryconnect import BinaryConnect
+from narrows.compress.methods.binarynet import BinaryNet
 from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning
 from narrows.compress.methods.sparsesep import SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery
+from narrows.compress.methods.ternary import TernaryWeights
 from narrows.compress.methods.units import UnitPruning
 from narrows.config import from_dict, to_dict
 from narrows.errors import ConfigError
@@ -38,6 +41,9 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             SparseSep,
             DeadUnits,
             Distillation,
+            BinaryConnect,
+            BinaryNet,
+            TernaryWeights,
         )
     }
 )

@@ -10,6 +10,7 @@ from torch.nn.modules import batchnorm, conv, instancenorm
 
 from narrows.compress.analysis import Analysis, Labels, spread
 from narrows.compress.attention import ReducedAttention
+from narrows.compress.binary_layers import BinaryActivation, ShiftBatchNorm
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm
 from narrows.compress.norm_rules import group_norm, layer_norm, per_channel
 from narrows.compress.rule_steps import (
@@ -26,7 +27,15 @@ ELEMENTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
     *(nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Threshold),
-    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    *(
+        BinaryActivation,
+        nn.Identity,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+    ),
 )
 _POOLS = (
     *(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.LPPool1d),
@@ -150,6 +159,7 @@ _RULES: tuple[tuple[Any, Any], ...] = (
     (nn.Linear, _linear),
     (nn.Embedding, _embedding),
     ((batchnorm._BatchNorm, instancenorm._InstanceNorm, nn.PReLU), per_channel),
+    (ShiftBatchNorm, per_channel),
     ((nn.LayerNorm, CountedLayerNorm), layer_norm),
     ((nn.GroupNorm, CountedGroupNorm), group_norm),
     ((nn.Softmax, nn.LogSoftmax), _softmax),

@@ -14,7 +14,7 @@ from narrows.compress.rule_steps import equal_groups, first, unknown, whole_grou
 def per_channel(analysis: Analysis, node: fx.Node, layer: Any, result: Tensor) -> Labels:
     """Batch and instance normalisation, and slopes of their own: each channel for itself."""
     labels = first(analysis, node)
-    names = ("weight", "bias", "running_mean", "running_var")
+    names = ("weight", "bias", "running_mean", "running_var", "running_inverse_std")
     tensors = [getattr(layer, name, None) for name in names]
     bound = [tensor for tensor in tensors if tensor is not None and tensor.numel() > 1]
     if bound or not isinstance(layer, nn.PReLU):

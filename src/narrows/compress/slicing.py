@@ -10,6 +10,7 @@ from torch.nn.modules import batchnorm, conv, instancenorm
 
 from narrows.compress.analysis import Analysis, named_weights
 from narrows.compress.attention import ReducedAttention
+from narrows.compress.binary_layers import ShiftBatchNorm
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm
 from narrows.compress.recurrent import smaller
 
@@ -138,7 +139,7 @@ def _tell_absent_(model: nn.Module, name: str, module: Any, removal: Removal) ->
     absent = len(labels) - left
     if not absent:
         return
-    if isinstance(module, batchnorm._BatchNorm | instancenorm._InstanceNorm):
+    if isinstance(module, batchnorm._BatchNorm | instancenorm._InstanceNorm | ShiftBatchNorm):
         module.num_features = left
     elif isinstance(module, nn.LayerNorm):
         model.set_submodule(name, CountedLayerNorm(module, absent))

@@ -9,13 +9,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from narrows.compress.attention import ReducedAttention
+from narrows.compress.binary_layers import BinaryActivation, ShiftBatchNorm
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm, counted_layer_norm
 from narrows.errors import ModelError
 
 Example: TypeAlias = Tensor | tuple[Tensor, ...]
 Origins: TypeAlias = dict[fx.Node, fx.Node]
 
-_WHOLE = (ReducedAttention, CountedLayerNorm, CountedGroupNorm, _BatchNorm, _ConvNd)
+_WHOLE = (
+    *(ReducedAttention, CountedLayerNorm, CountedGroupNorm, BinaryActivation, ShiftBatchNorm),
+    *(_BatchNorm, _ConvNd),
+)
 
 
 @final

@@ -81,15 +81,23 @@ def hold_zeros_(model: nn.Module) -> None:
     Raises:
         ModelError: Such a weight is shared by two modules.
     """
+    for layer, mask in masks_of_pruned(model):
+        put_map_(model.get_submodule(layer.module), layer.weight, Mask(mask))
+
+
+def masks_of_pruned(model: nn.Module) -> tuple[tuple[WeightLayer, Tensor], ...]:
+    """Where weights are not zero, of the layers in which some are.
+
+    Raises:
+        ModelError: Such a weight is shared by two modules.
+    """
     pruned = []
     for name, module in model.named_modules():
         for layer in _of(name, module):
             share = float((layer.value(model) == 0).double().mean())
             pruned += [layer] if 0 < share < 1 else []
     _refuse_shared(model, tuple(pruned))
-    for layer in pruned:
-        owner = model.get_submodule(layer.module)
-        put_map_(owner, layer.weight, Mask(layer.value(model) != 0))
+    return tuple((layer, layer.value(model) != 0) for layer in pruned)
 
 
 def refuse_unknown(asked: Collection[str], known: Collection[str]) -> None:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -69,7 +70,22 @@ def straight_through(learned: Tensor, used: Tensor) -> Tensor:
         >>> used.tolist(), learned.grad.tolist()
         ([1.0, 0.0], [2.0, 5.0])
     """
-    return used.detach() + (learned - learned.detach())
+    through: Tensor = _StraightThrough.apply(learned, used)
+    return through
+
+
+class _StraightThrough(torch.autograd.Function):  # type: ignore[misc]
+    """One value forwards, another's gradient backwards, and no arithmetic in either."""
+
+    @staticmethod
+    def forward(ctx: Any, learned: Tensor, used: Tensor) -> Tensor:
+        """The used values."""
+        return used.view_as(used)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """By the learned ones."""
+        return gradient, None
 
 
 def put_map_(owner: nn.Module, tensor: str, made: WeightMap) -> None:

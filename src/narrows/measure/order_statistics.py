@@ -12,7 +12,7 @@ one call to a round, or with calls that are all alike within it, T counts rounds
 sign test's interval of the n rounds; with independent calls it narrows to that of all calls. The
 median of the round medians has another aim: where the machine stays 80 % of the time on one level
 and 20 % on a slower one it forgets the second, and with independent calls its interval misses the
-median of the timer in one session of six (benchmarks/coverage.py).
+median of the timer in one session of six (benchmarks/interval_coverage.py).
 
 Reference:
     Woodruff, "Confidence Intervals for Medians and Other Position Measures", JASA 47, 1952

@@ -2,7 +2,7 @@
 
 Kept so that the difference can be shown. Consecutive calls resemble each other, so their scatter
 says little of how far their mean is from that of the next minute: the interval is wrong far more
-often than the 5 % it promises (benchmarks/coverage.py).
+often than the 5 % it promises (benchmarks/interval_coverage.py).
 
 The rule looks after every call, but calls are asked for many at a time: a contender in a process
 of its own would otherwise wait for the question before each, and be measured cold. What it did

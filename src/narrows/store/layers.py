@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import nn
 
 from narrows.compress.attention import ReducedAttention
+from narrows.compress.binary_layers import BinaryActivation, ShiftBatchNorm
 from narrows.compress.counted import CountedGroupNorm, CountedLayerNorm
 from narrows.errors import ModelError
 from narrows.store.derived import SameConv2d
@@ -34,6 +35,8 @@ _NAMES: Final = """
 LAYERS: Final[Mapping[str, type[nn.Module]]] = {
     **{name: getattr(nn, name) for name in _NAMES.split()},
     "SameConv2d": SameConv2d,
+    "BinaryActivation": BinaryActivation,
+    "ShiftBatchNorm": ShiftBatchNorm,
 }
 _RECURRENT: Final = (
     *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
@@ -49,7 +52,8 @@ def describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
 
     Args:
         name: Its qualified name, for messages.
-        layer: Of torch.nn, one of those that `remove_units` puts in its place, or `SameConv2d`.
+        layer: Of torch.nn, one of those that `remove_units` and `BinaryNet` put in its place, or
+            `SameConv2d`.
 
     Raises:
         ModelError: It is of another kind, or one of its settings is no plain value.

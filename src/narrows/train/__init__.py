@@ -15,4 +15,5 @@ from narrows.train.loop import train as train
 from narrows.train.settings import TrainSettings as TrainSettings
 from narrows.train.task import TrainingTask as TrainingTask
 from narrows.train.task import cross_entropy as cross_entropy
+from narrows.train.task import squared_hinge as squared_hinge
 from narrows.train.task import training_task as training_task

@@ -22,6 +22,11 @@ def ap2(x: Tensor) -> Tensor:
         Courbariaux, Hubara, Soudry, El-Yaniv, Bengio, "Binarized Neural Networks", 2016, arXiv
         1602.02830, section 1.4.
     """
+    if x.dtype == torch.float32:
+        # Up to the next exponent from sqrt(2) on, of which 0x3504F4 is the fraction; exact, and
+        # several times as fast as logarithms.
+        bits: Tensor = x.contiguous().view(torch.int32) + (0x800000 - 0x3504F4)
+        return bits.bitwise_and_(~0x7FFFFF).view(torch.float32)
     return torch.sign(x) * torch.exp2(torch.round(torch.log2(x.abs())))
 
 

@@ -54,6 +54,22 @@ def cross_entropy(model: nn.Module, x: Tensor, y: Tensor, *, smoothing: float = 
     )
 
 
+def squared_hinge(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The squared hinge of a classifier's outputs for each sample: mean of max(0, 1 − t · s)².
+
+    t is +1 for the class of the sample and −1 for the others; shares of classes (n, classes) lie
+    between.
+
+    Example:
+        >>> scores = torch.tensor([[2.0, 0.5]])
+        >>> squared_hinge(lambda x: scores, torch.zeros(1), torch.tensor([0])).tolist()
+        [1.125]
+    """
+    scores = model(x).float()
+    shares = y if y.ndim == scores.ndim else functional.one_hot(y, scores.shape[1])
+    return (1 - (2 * shares - 1) * scores).clamp(min=0).square().mean(1)
+
+
 def training_task(
     task: Task,
     model: nn.Module,

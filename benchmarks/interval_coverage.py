@@ -1,7 +1,7 @@
 """Does the interval contain the truth as often as it says? Virtual sessions and a recorded trace.
 
-    python benchmarks/coverage.py [--sessions 1000] [--out F.json]
-    python benchmarks/coverage.py --record trace.npz          (then --trace trace.npz replays it)
+    python benchmarks/interval_coverage.py [--sessions 1000] [--out F.json]
+    python benchmarks/interval_coverage.py --record trace.npz  (then --trace trace.npz replays it)
 
 A virtual clock drives the real sampling code. The truth of a session is the median of the timer
 over the session's own span. Beside it, on the same timers: the rounds' medians with an
