@@ -1,4 +1,4 @@
-"""Smaller networks: methods that prune, replace or distil, from a task to a network."""
+"""Smaller networks: methods that prune, replace, distil or quantize, from a task to a network."""
 
 from narrows.compress.base import Chain as Chain
 from narrows.compress.base import Method as Method
@@ -10,10 +10,12 @@ from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
 from narrows.compress.masking import MaskedModel as MaskedModel
 from narrows.compress.masking import masked as masked
+from narrows.compress.methods.codebooks import CodebookSharing as CodebookSharing
 from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
+from narrows.compress.methods.mixed_precision import MixedPrecision as MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep as SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNetworkSurgery
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings

@@ -15,10 +15,12 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from narrows.compress.base import Method
+from narrows.compress.methods.codebooks import CodebookSharing
 from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
 from narrows.compress.methods.magnitude import MagnitudePruning
+from narrows.compress.methods.mixed_precision import MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery
 from narrows.compress.methods.units import UnitPruning
@@ -38,6 +40,8 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             SparseSep,
             DeadUnits,
             Distillation,
+            CodebookSharing,
+            MixedPrecision,
         )
     }
 )
