@@ -5,6 +5,8 @@ from narrows.compress.base import Method as Method
 from narrows.compress.break_even import BreakEven as BreakEven
 from narrows.compress.break_even import measure_break_even as measure_break_even
 from narrows.compress.dead_units import remove_dead_units as remove_dead_units
+from narrows.compress.fixed_point_formats import FixedPointFormats as FixedPointFormats
+from narrows.compress.fixed_point_network import FixedPointNetwork as FixedPointNetwork
 from narrows.compress.layer_table import LayerRow as LayerRow
 from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
@@ -14,6 +16,7 @@ from narrows.compress.methods.codebooks import CodebookSharing as CodebookSharin
 from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
+from narrows.compress.methods.fixed_point import FixedPointTraining as FixedPointTraining
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
 from narrows.compress.methods.mixed_precision import MixedPrecision as MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep as SparseSep

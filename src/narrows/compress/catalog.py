@@ -19,6 +19,7 @@ from narrows.compress.methods.codebooks import CodebookSharing
 from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
+from narrows.compress.methods.fixed_point import FixedPointTraining
 from narrows.compress.methods.magnitude import MagnitudePruning
 from narrows.compress.methods.mixed_precision import MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep
@@ -42,6 +43,7 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             Distillation,
             CodebookSharing,
             MixedPrecision,
+            FixedPointTraining,
         )
     }
 )

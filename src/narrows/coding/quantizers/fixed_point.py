@@ -144,7 +144,8 @@ class FixedPoint(Quantizer):
         scaled = xp.clip(x, *self.ends) * 2.0**self.fraction_bits
         if not self.stochastic:
             above = xp.ceil(scaled)
-            return xp.where(above - scaled >= 0.5, above - 1, above)
+            # Not `where`, which takes several times as long in torch.
+            return above - xp.astype(above - scaled >= 0.5, above.dtype)
         if noise is None or noise.shape != x.shape:
             found = "none" if noise is None else f"{tuple(noise.shape)}"
             msg = (
@@ -152,7 +153,7 @@ class FixedPoint(Quantizer):
             )
             raise CodecError(msg)
         below = xp.floor(scaled)
-        return xp.where(noise < scaled - below, below + 1, below)
+        return below + xp.astype(noise < scaled - below, below.dtype)
 
 
 class _NothingToFit:
