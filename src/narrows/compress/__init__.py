@@ -17,6 +17,7 @@ from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
 from narrows.compress.methods.fixed_point import FixedPointTraining as FixedPointTraining
+from narrows.compress.methods.int8_aware import Int8Aware as Int8Aware
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
 from narrows.compress.methods.mixed_precision import MixedPrecision as MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep as SparseSep

@@ -20,6 +20,7 @@ from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
 from narrows.compress.methods.fixed_point import FixedPointTraining
+from narrows.compress.methods.int8_aware import Int8Aware
 from narrows.compress.methods.magnitude import MagnitudePruning
 from narrows.compress.methods.mixed_precision import MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep
@@ -44,6 +45,7 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             CodebookSharing,
             MixedPrecision,
             FixedPointTraining,
+            Int8Aware,
         )
     }
 )

@@ -14,6 +14,7 @@ from torch import nn
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen
 from narrows.compress.fixed_point_network import FixedPointNetwork, check_exact, grids_of
+from narrows.compress.node_by_node import with_weights
 from narrows.compress.tracing import trace
 from narrows.compress.weight_layers import hold_zeros_
 from narrows.compress.weight_maps import bake
@@ -111,7 +112,7 @@ class FixedPointTraining(Method):
             progress=epoch_teller(progress, "fixed point", settings.epochs),
             prepare=FixedPointNetwork.hook_into_,
         )
-        return _with_weights(task.model, bake(trained.model).traced)
+        return with_weights(task.model, bake(trained.model).traced)
 
     def network(self, task: TrainingTask, model: nn.Module | None = None) -> FixedPointNetwork:
         """A network that computes on the grids, as this method trains it.
@@ -169,13 +170,3 @@ def _watch(network: FixedPointNetwork, task: TrainingTask) -> Seen:
         weights=weights,
         gradients=gradients,
     )
-
-
-def _with_weights(model: nn.Module, trained: nn.Module) -> nn.Module:
-    """A copy of a network with the weights of another that has the same names."""
-    made, found = copy.deepcopy(model), dict(trained.named_parameters())
-    with torch.no_grad():
-        for name, value in made.named_parameters():
-            if name in found:
-                value.copy_(found[name])
-    return made.eval()
