@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 from narrows.coding.quantizers import FixedPoint
@@ -76,6 +76,11 @@ class FixedPointFormats:
             found = (before, found - before)
         return FixedPoint(integer_bits=found[0], fraction_bits=found[1], rounding=rounding)
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether any point is placed for what is seen."""
+        return any(isinstance(getattr(self, kind), int) for kind in _KINDS)
+
     def word_bits(self, kind: str) -> int:
         """WL of a kind."""
         return self.grid(kind, seen=1.0, rounding="nearest").word_bits
@@ -103,7 +108,7 @@ class Seen:
         gradients: Of their gradients, the mean over samples.
     """
 
-    answers: Mapping[str, float]
-    errors: Mapping[str, float]
-    weights: Mapping[str, float]
-    gradients: Mapping[str, float]
+    answers: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    gradients: Mapping[str, float] = field(default_factory=dict)

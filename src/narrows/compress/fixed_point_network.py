@@ -119,7 +119,9 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """What the network answers, in float32."""
         self.samples = len(x)
-        answer: Tensor = _Answer.apply(run_nodes(self.traced, x.double(), self._after), self)
+        answer: Tensor = _Answer.apply(
+            run_nodes(self.traced, x.double().contiguous(), self._after), self
+        )
         return answer
 
     @property
@@ -129,6 +131,9 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
 
     def hook_into_(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep gradients, velocities and weights on their grids in every step from now on."""
+        for value in self.parameters():
+            # float64 has no convolutions with channels last: each would copy all it reads.
+            value.data = value.data.contiguous()
         optimizer.register_step_pre_hook(lambda *_: self._before_step_())
         optimizer.register_step_post_hook(lambda *_: self._after_step_(optimizer))
         self.round_weights_(drawn=False)

@@ -132,7 +132,8 @@ class FixedPointTraining(Method):
                 check_exact(traced, formats)
         hold_zeros_(traced)
         made = FixedPointNetwork(traced)
-        seen = _watch(made, task)
+        placed = any(formats.is_placed for formats in (self.formats, self.last or self.formats))
+        seen = _watch(made, task) if placed else Seen()
         grids = [(0, grids_of(made, self.formats, seen, self.rounding))]
         if self.last is not None:
             first = (self.training.epochs - self.last_epochs) * len(task.fit)
