@@ -176,6 +176,17 @@ def test_centres_are_those_of_what_is_left(clouds: TrainingTask) -> None:
     assert np.unique(numbers(found)).tolist() == [0.0, 1.25, 4.0]
 
 
+def test_zeros_may_be_weights_as_others_are(clouds: TrainingTask) -> None:
+    model = copy.deepcopy(clouds.model)
+    with torch.no_grad():
+        model[0].weight[0] = 0
+    for kind in KINDS.values():
+        method = replace(kind, keep_zeros=False, reserve_zero=True, finetune=FINETUNE)
+        found = method.apply(replace(clouds, model=model))
+        assert numbers(found)[0].any()
+        assert method.weight_bits(model) == kind.weight_bits(clouds.model)
+
+
 def test_bits_are_those_of_symbols_and_codebooks(clouds: TrainingTask) -> None:
     assert CodebookSharing(levels=4).weight_bits(clouds.model) == {
         "0": 2 * 288 + 4 * 32,
@@ -183,10 +194,11 @@ def test_bits_are_those_of_symbols_and_codebooks(clouds: TrainingTask) -> None:
     }
     product = CodebookSharing(kind="product", levels=16, length=2)
     assert product.weight_bits(clouds.model)["0"] == 24 * 6 * 4 + 16 * 12 * 32
-    turned = replace(product, across=True)
-    assert turned.weight_bits(clouds.model)["0"] == pytest.approx(
-        12 * 12 * np.log2(12) + 12 * 24 * 32
-    )
+    turned = replace(product, samples="columns").weight_bits(clouds.model)
+    assert turned["0"] == pytest.approx(12 * 12 * np.log2(12) + 12 * 24 * 32)
+    longer = replace(product, samples="longer").weight_bits(clouds.model)
+    assert longer["0"] == product.weight_bits(clouds.model)["0"]
+    assert longer["3"] == turned["3"]
     model = copy.deepcopy(clouds.model)
     with torch.no_grad():
         model[0].weight[:12] = 0
@@ -254,6 +266,7 @@ def test_baked_maps_leave_a_plain_network(clouds: TrainingTask) -> None:
     ("changed", "message"),
     [
         ({"kind": "binary"}, "kind is 'binary'"),
+        ({"samples": "diagonals"}, "samples is 'diagonals'"),
         ({"levels": 1}, "levels 1"),
         ({"layers": {"0": 2**17}}, "levels 131072"),
         ({"levels": 2, "reserve_zero": True}, "levels 1"),

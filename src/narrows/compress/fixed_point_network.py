@@ -78,8 +78,8 @@ def grids_of(
 
     kinds = {n: "weights" if p.ndim > 1 else "biases" for n, p in network.named_parameters()}
     return Grids(
-        answers={name: grid("activations", name, seen.answers) for name in network.converted},
-        errors={name: grid("gradients", name, seen.errors) for name in network.converted},
+        answers={name: grid("activations", name, seen.answers) for name in network.places},
+        errors={name: grid("gradients", name, seen.errors) for name in network.places},
         weights={name: grid(kind, name, seen.weights) for name, kind in kinds.items()},
         gradients={name: grid("gradients", name, seen.gradients) for name in kinds},
     )
@@ -104,7 +104,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__()
         self.traced = _checked(traced).double()
-        self.converted = tuple(
+        self.places = tuple(
             node.name
             for node in traced.graph.nodes
             if node.op == "placeholder" or kind_of(traced, node) in _CONVERTED
@@ -147,7 +147,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
                 value.copy_(converted(value, grids.weights[name], drawn=drawn))
 
     def _after(self, node: fx.Node, value: Tensor) -> Tensor:
-        if node.name not in self.converted:
+        if node.name not in self.places:
             return value
         answer: Tensor = _OnGrid.apply(value, self, node.name)
         return answer

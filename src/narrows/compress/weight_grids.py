@@ -76,24 +76,29 @@ class Rounded(WeightMap):
 
 
 def put_shared_(
-    model: nn.Module, layer: WeightLayer, quantizer: Quantizer, *, across: bool = False
+    model: nn.Module,
+    layer: WeightLayer,
+    quantizer: Quantizer,
+    *,
+    across: bool = False,
+    keep_zeros: bool = True,
 ) -> None:
     """Fit a codebook to a layer's weights, and let the layer use and learn its centres; in place.
-
-    Weights that are zero, where others are not, are no members and stay zero.
 
     Args:
         model: The network.
         layer: Of it.
         quantizer: One whose table has centres.
         across: Whether samples are the weight's columns.
+        keep_zeros: Whether weights that are zero, where others are not, are no members of a
+            codebook of numbers, and stay zero.
 
     Raises:
         ModelError: A weight is not finite.
     """
     weight = layer.value(model).cpu()
     matrix = as_matrix(layer.name, weight, across=across)
-    pruned = is_pruned(weight)
+    pruned = keep_zeros and is_pruned(weight)
     # Of numbers what is left is fitted to; vectors have zeros among their components.
     some = pruned and isinstance(quantizer, Codebook)
     table = fit(quantizer, [matrix[matrix != 0][None] if some else matrix])

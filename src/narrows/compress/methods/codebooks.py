@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Final, Literal, final
 
-from torch import nn
+from torch import Tensor, nn
 
 from narrows.coding.quantizers import Codebook, Product, Residual
 from narrows.coding.quantizers.kmeans import Start
@@ -21,7 +21,8 @@ from narrows.errors import CodecError, ConfigError
 from narrows.train import TrainingTask, TrainSettings, train
 
 WeightQuantizer = Codebook | Product | Residual
-_KINDS = ("kmeans", "product", "residual")
+_KINDS: Final = ("kmeans", "product", "residual")
+_SAMPLES: Final = ("rows", "columns", "longer")
 
 
 @final
@@ -34,8 +35,8 @@ class CodebookSharing(Method):
     The matrix of a layer has its outputs as rows and everything else as columns. "kmeans" is one
     k-means over all its numbers; "product" cuts the columns into pieces and each piece of a row has
     a centre; "residual" makes each row a sum of centres. Layers share nothing. Weights that are
-    zero, where others are not, stay zero: of "kmeans" they are no members. The result's weights are
-    exactly values of the codebooks.
+    zero, where others are not, stay zero, unless `keep_zeros` is false: of "kmeans" they are no
+    members. The result's weights are exactly values of the codebooks.
 
     Args:
         kind: "kmeans", "product" or "residual".
@@ -44,9 +45,12 @@ class CodebookSharing(Method):
         start: Where "kmeans" begins: "linear", "density" or "random".
         reserve_zero: Whether zero is one of a pruned layer's levels of "kmeans", so that indices
             that are kept densely can say it; else all are for the weights that are left.
+        keep_zeros: Whether zeros are what an earlier method pruned. Of a network that was not
+            pruned, a few weights may be zero by chance: to tell which they are takes bits.
         length: Columns of a piece of "product".
         stages: Of "residual".
-        across: Whether rows and columns change places for "product" and "residual".
+        samples: What "product" and "residual" make of centres: the matrix's "rows", its "columns",
+            or the "longer" side of each layer, for which the codebooks are smallest.
         finetune: How the centres are trained, with all that is not shared; None leaves them. The
             gradient of a centre is a sum over its members, which wants a learning rate of a
             hundredth or less of what weights are trained with.
@@ -69,9 +73,10 @@ class CodebookSharing(Method):
     layers: Mapping[str, int] = field(default_factory=dict)
     start: Start = "linear"
     reserve_zero: bool = False
+    keep_zeros: bool = True
     length: int = 2
     stages: int = 2
-    across: bool = False
+    samples: Literal["rows", "columns", "longer"] = "rows"
     finetune: TrainSettings | None = None
     skip: tuple[str, ...] = ()
     seed: int = 0
@@ -82,9 +87,10 @@ class CodebookSharing(Method):
         Raises:
             ConfigError: A value is out of its range.
         """
-        if self.kind not in _KINDS:
-            msg = f"kind is {self.kind!r}: expected one of {', '.join(_KINDS)}"
-            raise ConfigError(msg)
+        for name, known in (("kind", _KINDS), ("samples", _SAMPLES)):
+            if getattr(self, name) not in known:
+                msg = f"{name} is {getattr(self, name)!r}: expected one of {', '.join(known)}"
+                raise ConfigError(msg)
         for levels in (self.levels, *self.layers.values()):
             try:
                 self._quantizer(levels, pruned=True)
@@ -104,7 +110,13 @@ class CodebookSharing(Method):
             hold_zeros_(model)
         for layer in layers:
             weight = layer.value(model)
-            put_shared_(model, layer, quantizers[layer.name], across=self.across)
+            put_shared_(
+                model,
+                layer,
+                quantizers[layer.name],
+                across=self._across(weight),
+                keep_zeros=self.keep_zeros,
+            )
             if progress is not None:
                 away = float((layer.value(model) - weight).norm() / weight.norm().clamp(min=1e-30))
                 share = f"{bits[layer.name] / weight.numel():.2f} bits a weight"
@@ -132,7 +144,7 @@ class CodebookSharing(Method):
         refuse_unknown(tuple(self.layers), [layer.name for layer in layers])
         return {
             layer.name: self._quantizer(
-                self.layers.get(layer.name, self.levels), pruned=is_pruned(layer.value(model))
+                self.layers.get(layer.name, self.levels), pruned=self._pruned(layer.value(model))
             )
             for layer in layers
         }
@@ -151,17 +163,27 @@ class CodebookSharing(Method):
         for layer in weight_layers(model, self.skip):
             weight, quantizer = layer.value(model), quantizers[layer.name]
             rows, columns = len(weight), weight.numel() // len(weight)
-            if self.kind == "kmeans" and is_pruned(weight):
+            if self.kind == "kmeans" and self._pruned(weight):
                 kept = int(weight.count_nonzero())
                 found[layer.name] = quantizer.weight_bits(1, kept)
                 if self.reserve_zero:
                     levels = self.layers.get(layer.name, self.levels)
                     found[layer.name] = rows * columns * math.log2(levels) + 32 * (levels - 1)
-            elif self.across:
+            elif self._across(weight):
                 found[layer.name] = quantizer.weight_bits(columns, rows)
             else:
                 found[layer.name] = quantizer.weight_bits(rows, columns)
         return found
+
+    def _across(self, weight: Tensor) -> bool:
+        """Whether the matrix is transposed, so that its columns are the samples."""
+        rows = len(weight)
+        return self.samples == "columns" or (
+            self.samples == "longer" and rows < weight.numel() // rows
+        )
+
+    def _pruned(self, weight: Tensor) -> bool:
+        return self.keep_zeros and is_pruned(weight)
 
     def _quantizer(self, levels: int, *, pruned: bool) -> WeightQuantizer:
         if self.kind == "product":

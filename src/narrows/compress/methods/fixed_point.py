@@ -100,11 +100,10 @@ class FixedPointTraining(Method):
     ) -> nn.Module:
         """The network as it was trained, its weights on their grids."""
         claim_folder(folder, self, task.model)
-        asked = self.training
-        best_from = max(asked.best_from, asked.epochs - self.last_epochs + 1)
-        settings = replace(
-            asked, precision="f32", best_from=best_from if self.last_epochs else asked.best_from
-        )
+        settings = replace(self.training, precision="f32")
+        if self.last_epochs:
+            first = settings.epochs - self.last_epochs + 1
+            settings = replace(settings, best_from=max(settings.best_from, first))
         trained = train(
             replace(task, model=self.network(task)),
             settings,

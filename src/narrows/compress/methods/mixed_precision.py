@@ -166,15 +166,12 @@ class MixedPrecision(Method):
         """Let a layer use weights of so many bits, in place."""
         weight = layer.value(model)
         if self.quantizer == "codebook":
-            return put_shared_(model, layer, self._codebook(weight, bits))
-        affine = Affine(bits=bits, granularity="channel")
-        table = fit(affine, [as_matrix(layer.name, weight)[None]])
-        put_map_(model.get_submodule(layer.module), layer.weight, Rounded(affine, table))
-        return None
-
-    def _codebook(self, weight: Tensor, bits: int) -> Codebook:
-        """Of 2^b levels, of which one is for the zeros of a pruned weight."""
-        return Codebook(levels=2**bits - is_pruned(weight))
+            # Of 2^b levels one is for the zeros of a pruned weight.
+            put_shared_(model, layer, Codebook(levels=2**bits - is_pruned(weight)))
+        else:
+            affine = Affine(bits=bits, granularity="channel")
+            table = fit(affine, [as_matrix(layer.name, weight)[None]])
+            put_map_(model.get_submodule(layer.module), layer.weight, Rounded(affine, table))
 
     def _size(self, weight: Tensor, bits: int) -> float:
         rows, columns = len(weight), weight.numel() // len(weight)
