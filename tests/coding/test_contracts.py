@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from narrows.coding import CODERS, QUANTIZERS, TRANSFORMS
-from narrows.coding.base import Coder
+from narrows.coding.base import Coder, Quantizer
 from narrows.coding.coders import Raw
-from narrows.coding.quantizers import Affine, Uniform
+from narrows.coding.quantizers import (
+    Affine,
+    Codebook,
+    FixedPoint,
+    Product,
+    Residual,
+    Sign,
+    Uniform,
+)
 from narrows.testing.coders import check_coder
 from narrows.testing.quantizers import check_quantizer
 from narrows.testing.transforms import check_transform
@@ -23,7 +31,19 @@ SETTINGS = (
     Uniform(step=0.7, threshold=0.95),
     Uniform(step=2.0, threshold=0.55, fit_shift=True),
     Affine(bits=2),
+    Affine(bits=4),
+    Affine(bits=4, granularity="channel"),
     Affine(bits=5, granularity="channel"),
+    FixedPoint(integer_bits=8, fraction_bits=14, rounding="stochastic"),
+    FixedPoint(integer_bits=10, fraction_bits=-2),
+    Codebook(levels=300, start="density"),
+    Codebook(levels=5, start="random", seed=3),
+    Codebook(levels=2, reserve_zero=True),
+    Codebook(levels=64, reserve_zero=True),
+    Product(levels=3, length=3),
+    Residual(levels=2, stages=5),
+    Sign(scale="none"),
+    Sign(scale="mean", stochastic=True),
 )
 
 
@@ -48,6 +68,23 @@ def test_torch_gives_the_same_symbols(quantizer):
     check_quantizer(quantizer, namespaces=[torch])
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("zero", "zero becomes"),
+        ("once", "twice is not"),
+        ("order", "less symbol"),
+        ("bin", "above a bin"),
+        ("shape", "comes back"),
+        ("neighbours", "alone"),
+    ],
+)
+def test_contract_check_finds_a_broken_quantizer(fault, message):
+    check_quantizer(Faulty())
+    with pytest.raises(AssertionError, match=message):
+        check_quantizer(Faulty(fault=fault))
+
+
 @pytest.mark.parametrize("name", sorted(TRANSFORMS))
 def test_transform_keeps_its_contract(name):
     check_transform(TRANSFORMS[name]())
@@ -64,6 +101,32 @@ def test_member_is_a_value(name):
     for field in fields(member):
         with pytest.raises(AttributeError):
             setattr(member, field.name, 1)
+
+
+@dataclass(frozen=True)
+class Faulty(Quantizer):
+    """Plain rounding with one fault."""
+
+    name = "faulty"
+    fault: str = ""
+
+    def fitter(self, shape):
+        return Uniform().fitter(shape)
+
+    def quantize(self, x, table):
+        shift = {"zero": 0.75, "neighbours": float(len(x))}.get(self.fault, 0.0)
+        symbols = Uniform().quantize(x + np.float32(shift), table)
+        return -symbols if self.fault == "order" else symbols
+
+    def dequantize(self, symbols, table):
+        values = Uniform().dequantize(symbols, table)
+        changes = {
+            "zero": values - np.float32(0.75),
+            "once": values + np.float32(0.5),
+            "order": -values,
+        }
+        changes |= {"bin": values / 2, "shape": values[..., :1]}
+        return changes.get(self.fault, values)
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,23 @@ def test_a_scale_per_channel_is_finer_where_the_range_is_small():
     assert errors[1][1] == pytest.approx(errors[0][1], rel=0.01)
 
 
+def test_four_bits_spread_over_the_range_of_each_channel():
+    ends = [(-1.0, 1.0), (0.0, 15.0), (-30.0, 0.0), (0.0, 0.0)]
+    x = np.stack([np.linspace(low, high, 500) for low, high in ends], 1).astype(np.float32)
+    whole, own = Affine(bits=4), Affine(bits=4, granularity="channel")
+    symbols = own.quantize(x, table := fit(own, [x]))
+    # Zero is a level, so an even number of them cannot lie evenly about it.
+    assert [len(np.unique(symbols[:, place])) for place in range(4)] == [15, 16, 16, 1]
+    assert table["scale"].tolist() == pytest.approx([2 / 15, 1.0, 2.0, 1.0])
+    away = np.abs(own.dequantize(symbols, table) - x).max(0)
+    assert (away <= table["scale"] * (1 + 1e-5)).all()
+    assert np.median(np.abs(own.dequantize(symbols, table) - x), 0)[0] <= 2 / 15 / 3
+    table = fit(whole, [x])
+    assert table["scale"] == pytest.approx(3.0)
+    assert len(np.unique(whole.quantize(x, table)[:, 0])) <= 2
+    assert own.weight_bits(4, 500) == 4 * 2000 + 4 * 36
+
+
 def test_affine_refuses_settings_and_samples_without_sense():
     for wrong in ({"bits": 1}, {"bits": 9}, {"granularity": "row"}):
         with pytest.raises(CodecError, match="given"):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, Final, Literal, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ Table = Mapping[str, NDArray[Any]]
 Shape = tuple[int, ...]
 Floats = NDArray[np.float32]
 Symbols = NDArray[np.int32]
+Promise = Literal["zero", "once", "order", "bin"]
+PROMISES: Final[frozenset[Promise]] = frozenset(("zero", "once", "order", "bin"))
 
 
 class Fitter(Protocol):
@@ -63,13 +65,32 @@ class Quantizer(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def promises(self) -> frozenset[Promise]:
+        """What the contract checks hold it to beyond what every quantizer must do.
+
+        "zero": zero stands for itself. "once": what was quantized is quantized to the same symbols.
+        "order": each number has a symbol, and a greater number none that is less. "bin": so, and no
+        number in the range that was fitted is farther from what its symbol stands for than the
+        symbols beside that one are.
+        """
+        return PROMISES
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether symbols are drawn: then `quantize` takes `noise`, uniform in [0, 1), as well."""
+        return False
+
     @abstractmethod
     def fitter(self, shape: Shape) -> Fitter:
         """A fitter for samples of this shape."""
 
     @abstractmethod
     def quantize(self, x: Any, table: Table) -> Any:
-        """Batch (n, *shape) to integers of the same shape."""
+        """Batch (n, *shape) to integers, of the same shape unless one stands for several numbers.
+
+        Integers are (n, components, positions...) too, those of each sample for itself.
+        """
 
     @abstractmethod
     def dequantize(self, symbols: Any, table: Table) -> Any:

@@ -1,4 +1,4 @@
-"""Smaller networks: methods that prune, replace or distil, from a task to a network."""
+"""Smaller networks: methods that prune, replace, distil or quantize, from a task to a network."""
 
 from narrows.compress.base import Chain as Chain
 from narrows.compress.base import Method as Method
@@ -8,6 +8,8 @@ from narrows.compress.binary_layers import ShiftBatchNorm as ShiftBatchNorm
 from narrows.compress.break_even import BreakEven as BreakEven
 from narrows.compress.break_even import measure_break_even as measure_break_even
 from narrows.compress.dead_units import remove_dead_units as remove_dead_units
+from narrows.compress.fixed_point_formats import FixedPointFormats as FixedPointFormats
+from narrows.compress.fixed_point_network import FixedPointNetwork as FixedPointNetwork
 from narrows.compress.layer_table import LayerRow as LayerRow
 from narrows.compress.layer_table import LayerTable as LayerTable
 from narrows.compress.layer_table import layer_table as layer_table
@@ -15,10 +17,14 @@ from narrows.compress.masking import MaskedModel as MaskedModel
 from narrows.compress.masking import masked as masked
 from narrows.compress.methods.binaryconnect import BinaryConnect as BinaryConnect
 from narrows.compress.methods.binarynet import BinaryNet as BinaryNet
+from narrows.compress.methods.codebooks import CodebookSharing as CodebookSharing
 from narrows.compress.methods.dead_units import DeadUnits as DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT as DeepIoT
 from narrows.compress.methods.distillation import Distillation as Distillation
+from narrows.compress.methods.fixed_point import FixedPointTraining as FixedPointTraining
+from narrows.compress.methods.int8_aware import Int8Aware as Int8Aware
 from narrows.compress.methods.magnitude import MagnitudePruning as MagnitudePruning
+from narrows.compress.methods.mixed_precision import MixedPrecision as MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep as SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery as DynamicNetworkSurgery
 from narrows.compress.methods.surgery import SurgerySettings as SurgerySettings

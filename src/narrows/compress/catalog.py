@@ -17,10 +17,14 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 from narrows.compress.base import Method
 from narrows.compress.methods.binaryconnect import BinaryConnect
 from narrows.compress.methods.binarynet import BinaryNet
+from narrows.compress.methods.codebooks import CodebookSharing
 from narrows.compress.methods.dead_units import DeadUnits
 from narrows.compress.methods.deepiot import DeepIoT
 from narrows.compress.methods.distillation import Distillation
+from narrows.compress.methods.fixed_point import FixedPointTraining
+from narrows.compress.methods.int8_aware import Int8Aware
 from narrows.compress.methods.magnitude import MagnitudePruning
+from narrows.compress.methods.mixed_precision import MixedPrecision
 from narrows.compress.methods.sparsesep import SparseSep
 from narrows.compress.methods.surgery import DynamicNetworkSurgery
 from narrows.compress.methods.ternary import TernaryWeights
@@ -44,6 +48,10 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
             BinaryConnect,
             BinaryNet,
             TernaryWeights,
+            CodebookSharing,
+            MixedPrecision,
+            FixedPointTraining,
+            Int8Aware,
         )
     }
 )

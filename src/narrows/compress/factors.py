@@ -112,6 +112,16 @@ def sparse_coded(layer: nn.Linear, atoms: int, penalty: float) -> nn.Sequential:
     return _filled(first, second, code, dictionary, layer.bias)
 
 
+def svd_ratio(rows: int, columns: int, rank: int) -> float:
+    """Numbers of a matrix over those of U, S and V of a rank: mn / (k (m + n + 1)).
+
+    Example:
+        >>> round(svd_ratio(4096, 4096, 128), 1)
+        16.0
+    """
+    return rows * columns / (rank * (rows + columns + 1))
+
+
 def _coded(weight: Tensor, dictionary: Tensor, code: Tensor, threshold: float) -> Tensor:
     """A of least ½‖W - B A‖² + λ‖A‖₁ for one dictionary."""
     gram, target = dictionary.T @ dictionary, dictionary.T @ weight

@@ -55,7 +55,7 @@ def trace(model: nn.Module, *, whole: tuple[type[nn.Module], ...] = ()) -> fx.Gr
     except Exception as error:
         name = type(model).__name__
         raise ModelError(
-            f"units of {name} cannot be found: torch.fx cannot trace it ({error}); take branches "
+            f"{name} cannot be taken apart: torch.fx cannot trace it ({error}); take branches "
             "and loops that depend on values of tensors out of forward, or compress the part of "
             "the network that has none"
         ) from error

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from narrows.coding.base import Quantizer, Table, fit
+from narrows.coding.base import Quantizer, Symbols, Table, fit
 from narrows.errors import CodecError
 
 
@@ -44,25 +44,58 @@ def sample_batches(*, seed: int = 0) -> list[NDArray[np.float32]]:
 
 
 def check_values(quantizer: Quantizer, batch: NDArray[np.float32], table: Table) -> None:
-    """Zero is kept, order is kept, twice is once, and the error is below one bin."""
-    symbols = quantizer.quantize(batch, table)
+    """Shapes and types are right, a sample is quantized for itself, and promises are kept."""
+    symbols = _symbols(quantizer, batch, table)
     _expect(symbols.dtype == np.int32, quantizer, f"symbols are {symbols.dtype}")
-    _expect(symbols.shape == batch.shape, quantizer, f"{batch.shape} becomes {symbols.shape}")
+    good = symbols.ndim == batch.ndim and len(symbols) == len(batch)
+    _expect(good, quantizer, f"{batch.shape} becomes {symbols.shape}")
     restored = quantizer.dequantize(symbols, table)
     _expect(restored.dtype == np.float32, quantizer, f"values are {restored.dtype}")
-    again = quantizer.quantize(restored, table)
-    _expect(bool((again == symbols).all()), quantizer, "quantizing twice is not quantizing once")
-    zero = np.zeros_like(batch)
-    kept = quantizer.dequantize(quantizer.quantize(zero, table), table)
+    _expect(restored.shape == batch.shape, quantizer, f"{batch.shape} comes back {restored.shape}")
+    alone = _symbols(quantizer, batch[:1], table)
+    _expect(bool((alone == symbols[:1]).all()), quantizer, "a sample alone has other symbols")
+    for promise in sorted(quantizer.promises):
+        _PROMISED[promise](quantizer, batch, symbols, table)
+
+
+def _check_zero(
+    quantizer: Quantizer, batch: NDArray[np.float32], symbols: Symbols, table: Table
+) -> None:
+    kept = quantizer.dequantize(_symbols(quantizer, np.zeros_like(batch), table), table)
     _expect(not kept.any(), quantizer, f"zero becomes {kept.reshape(-1)[0]}")
+
+
+def _check_once(
+    quantizer: Quantizer, batch: NDArray[np.float32], symbols: Symbols, table: Table
+) -> None:
+    again = _symbols(quantizer, quantizer.dequantize(symbols, table), table)
+    _expect(bool((again == symbols).all()), quantizer, "quantizing twice is not quantizing once")
+
+
+def _check_order(
+    quantizer: Quantizer, batch: NDArray[np.float32], symbols: Symbols, table: Table
+) -> None:
+    _expect(symbols.shape == batch.shape, quantizer, f"{batch.shape} becomes {symbols.shape}")
+    ordered = _symbols(quantizer, np.sort(batch, axis=0), table)
+    _expect(bool((np.diff(ordered, axis=0) >= 0).all()), quantizer, "a greater value, less symbol")
+
+
+def _check_bin(
+    quantizer: Quantizer, batch: NDArray[np.float32], symbols: Symbols, table: Table
+) -> None:
+    restored = quantizer.dequantize(symbols, table)
     neighbours = [quantizer.dequantize(symbols + side, table) for side in (-1, 1)]
     bins = np.maximum(*(np.abs(neighbour - restored) for neighbour in neighbours))
     slack = 1e-5 * np.abs(batch).max() + 1e-30
     _expect(bool((np.abs(batch - restored) <= bins + slack).all()), quantizer, "error above a bin")
-    ordered = quantizer.quantize(np.sort(batch, axis=0), table)
-    _expect(bool((np.diff(ordered, axis=0) >= 0).all()), quantizer, "a greater value, less symbol")
-    alone = quantizer.quantize(batch[:1], table)
-    _expect(bool((alone == symbols[:1]).all()), quantizer, "a sample alone has other symbols")
+
+
+_PROMISED: Final = {
+    "zero": _check_zero,
+    "once": _check_once,
+    "order": _check_order,
+    "bin": _check_bin,
+}
 
 
 def check_namespace(
@@ -70,11 +103,11 @@ def check_namespace(
 ) -> None:
     """Another array library gives the same symbols and values, in its own arrays."""
     x = namespace.asarray(batch)
-    symbols = quantizer.quantize(x, table)
+    symbols = _symbols(quantizer, x, table, namespace)
     restored = quantizer.dequantize(symbols, table)
     own = type(symbols) is type(x) and type(restored) is type(x)
     _expect(own, quantizer, f"{namespace.__name__}: gives {type(symbols)} and {type(restored)}")
-    expected = quantizer.quantize(batch, table)
+    expected = _symbols(quantizer, batch, table)
     same = np.array_equal(np.asarray(symbols), expected)
     _expect(same, quantizer, f"{namespace.__name__}: other symbols than NumPy")
     values = quantizer.dequantize(expected, table)
@@ -90,10 +123,19 @@ def check_refusals(quantizer: Quantizer) -> None:
         bad = batch.copy()
         bad[1, 1, 1, 1] = value
         try:
-            quantizer.quantize(bad, table)
+            _symbols(quantizer, bad, table)
         except CodecError:
             continue
         _expect(False, quantizer, f"quantizes {value}")
+
+
+def _symbols(quantizer: Quantizer, x: Any, table: Table, namespace: Any = np) -> Any:
+    """The symbols of a batch, with the same noise for the same place where there is some."""
+    if not quantizer.stochastic:
+        return quantizer.quantize(x, table)
+    quantize: Any = quantizer.quantize
+    noise = np.random.default_rng(0).random(tuple(x.shape)).astype(np.float32)
+    return quantize(x, table, noise=namespace.asarray(noise))
 
 
 def _expect(true: bool, quantizer: Quantizer, otherwise: str) -> None:

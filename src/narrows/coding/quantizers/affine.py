@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import beside, check_finite, namespace
+from narrows.coding.quantizers.broadcast import (
+    beside,
+    check_finite,
+    check_samples,
+    namespace,
+)
 from narrows.errors import CodecError
 
 
@@ -85,6 +90,16 @@ class Affine(Quantizer):
         zero_point = beside(table["zero_point"], q, xp.float32)
         return (q - zero_point) * beside(table["scale"], q, xp.float32)
 
+    def weight_bits(self, rows: int, columns: int) -> float:
+        """Bits of a matrix of weights: the symbols, and a scale and a zero point, or one a row.
+
+        Example:
+            >>> Affine(bits=4, granularity="channel").weight_bits(10, 100) / 1000
+            4.36
+        """
+        scales = rows if self.granularity == "channel" else 1
+        return float(self.bits * rows * columns + scales * (32 + self.bits))
+
 
 class _AffineFitter:
     """Keeps the least and the greatest value, of all or of each channel."""
@@ -99,9 +114,7 @@ class _AffineFitter:
 
     def add(self, batch: NDArray[Any]) -> None:
         """Take in a batch (n, channels, positions...)."""
-        if not np.isfinite(batch).all():
-            msg = "cannot fit a scale: a value of the batch is not finite; check the samples"
-            raise CodecError(msg)
+        check_samples(batch)
         if batch.shape[0] == 0:
             return
         others = tuple(axis for axis in range(batch.ndim) if self._low.ndim == 0 or axis != 1)

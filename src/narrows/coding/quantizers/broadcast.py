@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from narrows.errors import CodecError, MissingExtra
@@ -37,6 +38,17 @@ def check_finite(x: Any) -> None:
         raise CodecError(msg)
 
 
+def check_samples(batch: NDArray[Any]) -> None:
+    """Check a batch that a table is to be fitted to.
+
+    Raises:
+        CodecError: A value is not finite.
+    """
+    if not np.isfinite(batch).all():
+        msg = f"cannot fit a table: a value of {batch.shape} is not finite; check the samples"
+        raise CodecError(msg)
+
+
 def beside(values: NDArray[Any], x: Any, dtype: Any) -> Any:
     """Table values in the array library, the type and on the device of a batch, ready to broadcast.
 
@@ -58,3 +70,27 @@ def beside(values: NDArray[Any], x: Any, dtype: Any) -> Any:
         values = values.reshape((-1,) + (1,) * (x.ndim - 2))
     xp = namespace(x)
     return xp.asarray(values, dtype=dtype, device=x.device)
+
+
+def entries(values: Any, places: Any) -> Any:
+    """Rows of a table by their places, in the array library of the places.
+
+    Args:
+        values: (rows, ...): a NumPy array, or an array of that library, which a gradient may reach.
+        places: Integers of any shape.
+
+    Returns:
+        (*places, ...).
+
+    Raises:
+        CodecError: A place is not in the table.
+    """
+    xp = namespace(places)
+    flat = xp.astype(xp.reshape(places, (-1,)), xp.int64)
+    if flat.shape[0] and not bool(xp.all((flat >= 0) & (flat < values.shape[0]))):
+        low, high = int(xp.min(flat)), int(xp.max(flat))
+        msg = f"symbols {low} to {high} found in a table of {values.shape[0]}: take the right table"
+        raise CodecError(msg)
+    if isinstance(values, np.ndarray):
+        values = xp.asarray(values, device=places.device)
+    return xp.reshape(xp.take(values, flat, axis=0), (*places.shape, *values.shape[1:]))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, final
@@ -13,10 +12,10 @@ from torch import nn
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.factors import separated, sparse_coded
+from narrows.compress.kept_scores import KeptScores
 from narrows.compress.weight_layers import refuse_unknown
 from narrows.compress.weight_maps import Mask, bake, put_map_
-from narrows.errors import ConfigError, ModelError, TaskError
-from narrows.files import write_atomic
+from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, score, train
 
 CHOICES: Final = "choices.json"
@@ -76,7 +75,7 @@ class SparseSep(Method):
         claim_folder(folder, self, task.model)
         model = copy.deepcopy(task.model).cpu().eval()
         layers = self._layers(model)
-        made = _Choices(folder)
+        made = KeptScores(folder, CHOICES)
         dense = made.score("dense", lambda: score(task, model))
         for number, name in enumerate(layers, start=1):
             floor = dense - self.max_drop * number / len(layers)
@@ -103,7 +102,7 @@ class SparseSep(Method):
         return layers
 
     def _take_(
-        self, model: nn.Module, name: str, task: TrainingTask, made: _Choices, floor: float
+        self, model: nn.Module, name: str, task: TrainingTask, made: KeptScores, floor: float
     ) -> str:
         """Replace a layer by its smallest candidate that scores enough, in place."""
         layer = model.get_submodule(name)
@@ -152,34 +151,6 @@ class SparseSep(Method):
             progress=epoch_teller(progress, "fine-tuning", self.finetune.epochs),
         )
         return bake(trained.model).eval()
-
-
-@final
-class _Choices:
-    """Scores of candidates, kept in a file so that a search that was stopped goes on.
-
-    Args:
-        folder: Where the file is, or None for nowhere.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._path = None if folder is None else folder / CHOICES
-        self._scores: dict[str, float] = {}
-        if self._path is not None and self._path.exists():
-            try:
-                found = json.loads(self._path.read_text())
-                self._scores = {str(name): float(value) for name, value in found.items()}
-            except (OSError, ValueError, AttributeError, TypeError):
-                msg = f"{self._path} cannot be read: remove it to start the search anew"
-                raise TaskError(msg) from None
-
-    def score(self, what: str, measure: Callable[[], float]) -> float:
-        """The score that is kept under a name, or a new one."""
-        if what not in self._scores:
-            self._scores[what] = measure()
-            if self._path is not None:
-                write_atomic(self._path, json.dumps(self._scores, indent=1) + "\n")
-        return self._scores[what]
 
 
 def _stored(factors: nn.Sequential) -> int:
