@@ -76,7 +76,9 @@ _C: Final = {"weight_ih": 0.4, "weight_hh": 0.4, "out": 0.0}
 
 def _deepiot(share: float) -> Chain:
     """The search, and then the dense network as the teacher of what it left."""
-    search = DeepIoT(share=share, search=SEARCH, finetune=TUNE, learning_rate=5e-3)
+    search = DeepIoT(
+        share=share, search=SEARCH, finetune=TUNE, learning_rate=5e-3, scale_dropout=False
+    )
     return Chain(methods=(search, LEARN))
 
 

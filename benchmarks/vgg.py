@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 
 import shrinking
-from narrows.compress import DeepIoT
+from narrows.compress import Chain, DeepIoT, taught
 from narrows.files import write_atomic
 from narrows.task import Task
 from narrows.train import TrainSettings, crop_and_flip, training_task
@@ -27,13 +27,11 @@ from narrows.zoo.cifar import cifar10
 from narrows.zoo.deepiot_vgg import deepiot_vgg
 
 DENSE: Final = TrainSettings(epochs=25, learning_rate=0.05, warmup=0.2, precision="bf16")
-METHOD: Final = DeepIoT(
-    share=0.049,
-    search=TrainSettings(
-        epochs=16, learning_rate=0.005, schedule="constant", warmup=0.0, precision="bf16"
-    ),
-    finetune=TrainSettings(epochs=40, learning_rate=0.03, precision="bf16"),
+SEARCH: Final = TrainSettings(
+    epochs=16, learning_rate=0.005, schedule="constant", warmup=0.0, precision="bf16"
 )
+TUNE: Final = TrainSettings(epochs=40, learning_rate=0.03, precision="bf16")
+CONVOLUTIONS: Final = tuple(f"conv{number}" for number in range(1, 14))
 PAPER_PERCENT: Final = 2.44
 
 
@@ -49,6 +47,21 @@ def main() -> None:
         write_atomic(options.out, json.dumps(rows, indent=1) + "\n")
 
 
+def _method(seed: int) -> Chain:
+    """First of the linear layers alone, which are two thirds of the parameters and need few.
+
+    In the end 4.9 % of all parameters are left, and up to 13 % of those of the convolutions.
+    """
+    search = replace(SEARCH, seed=seed)
+    linear = DeepIoT(
+        share=0.385,
+        search=replace(search, epochs=4),
+        finetune=replace(TUNE, epochs=2),
+        skip=CONVOLUTIONS,
+    )
+    return Chain(methods=(linear, DeepIoT(share=0.049 / 0.385, search=search, finetune=TUNE)))
+
+
 def _row(task: Task, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(seed)
     asked = training_task(
@@ -60,8 +73,8 @@ def _row(task: Task, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     )
     folder = options.folder / f"{options.width}-{seed}"
     before = shrinking.dense(asked, replace(DENSE, seed=seed), folder / "dense")
-    method = replace(METHOD, search=replace(METHOD.search, seed=seed))
-    found = method.apply(before, folder=folder / "deepiot", progress=_tell)
+    # The dense network's answers are learned, too: in the searches and after.
+    found = _method(seed).apply(taught(before), folder=folder / "deepiot", progress=_tell)
     row = {"width": options.width, "seed": seed, **shrinking.both(before, found)}
     whole, left = (
         sum(layer[place] for name, layer in row["layers"].items() if name.startswith("conv"))

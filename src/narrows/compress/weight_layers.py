@@ -10,6 +10,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from narrows.compress.attention import ReducedAttention
 from narrows.compress.weight_maps import Mask, put_map_
 from narrows.errors import ModelError, shown
 
@@ -56,9 +57,8 @@ def weight_layers(model: nn.Module, skip: Collection[str] = ()) -> tuple[WeightL
         >>> [layer.name for layer in weight_layers(nn.Sequential(nn.Linear(4, 3), nn.GRU(3, 2)))]
         ['0', '1.weight_ih_l0', '1.weight_hh_l0']
     """
-    found = {
-        layer.name: layer for name, module in model.named_modules() for layer in _of(name, module)
-    }
+    layers = (layer for each in model.named_modules() for layer in layers_of(*each))
+    found = {layer.name: layer for layer in layers}
     refuse_unknown(skip, found)
     kept = tuple(layer for name, layer in found.items() if name not in skip)
     if not kept:
@@ -93,7 +93,7 @@ def masks_of_pruned(model: nn.Module) -> tuple[tuple[WeightLayer, Tensor], ...]:
     """
     pruned = []
     for name, module in model.named_modules():
-        for layer in _of(name, module):
+        for layer in layers_of(name, module):
             share = float((layer.value(model) == 0).double().mean())
             pruned += [layer] if 0 < share < 1 else []
     _refuse_shared(model, tuple(pruned))
@@ -111,7 +111,13 @@ def refuse_unknown(asked: Collection[str], known: Collection[str]) -> None:
         raise ModelError(msg)
 
 
-def _of(name: str, module: nn.Module) -> Iterator[WeightLayer]:
+def layers_of(name: str, module: nn.Module) -> Iterator[WeightLayer]:
+    """The weights that a module has itself.
+
+    Args:
+        name: Of the module in its network.
+        module: Any.
+    """
     if isinstance(module, nn.Linear | _ConvNd):
         bias = None if module.bias is None else "bias"
         yield WeightLayer(name=name or "weight", module=name, weight="weight", bias=bias)
@@ -122,7 +128,7 @@ def _of(name: str, module: nn.Module) -> Iterator[WeightLayer]:
         pairs = {one: one.replace("weight", "bias") for one in names}
     elif isinstance(module, nn.RNNCellBase):
         pairs = {"weight_ih": "bias_ih", "weight_hh": "bias_hh"}
-    elif isinstance(module, nn.MultiheadAttention):
+    elif isinstance(module, nn.MultiheadAttention | ReducedAttention):
         three = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
         joint = module.in_proj_weight is not None
         pairs = {"in_proj_weight": "in_proj_bias"} if joint else dict.fromkeys(three)

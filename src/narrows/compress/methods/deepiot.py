@@ -13,6 +13,7 @@ from torch import nn
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.costs import COSTS, Cost
 from narrows.compress.critic import HIGHEST, Critic, joint_loss
+from narrows.compress.dropouts import scale_dropouts_
 from narrows.compress.latency import LATENCIES, costs_of
 from narrows.compress.removal import remove_units
 from narrows.compress.units import find
@@ -60,6 +61,8 @@ class DeepIoT(Method):
         width: Of the compressor's cell.
         learning_rate: Of the compressor.
         skip: Groups of units (by the name `find_units` gives) that stay whole.
+        scale_dropout: Whether dropout shrinks with the connections that are left, as
+            `MagnitudePruning` does it: half of ten units is more than half of a thousand.
 
     Example:
         >>> search = TrainSettings(epochs=10, learning_rate=0.01, schedule="constant")
@@ -70,8 +73,9 @@ class DeepIoT(Method):
         Sensing Systems with a Compressor-Critic Framework", SenSys 2017, sections 4.1–4.4 and
         algorithm 1. Departs from the paper: masks sit where a unit is read, so that nothing of its
         bias is left; the last step of τ goes no further than it has to, and what is left of the
-        share is used up; the compressor is not trained alone first, as in the authors' code;
-        network and compressor learn from the same draw; the optimisers are those of the settings.
+        share is used up; dropout shrinks; the compressor is not trained alone first, as in the
+        authors' code; network and compressor learn from the same draw; the optimisers are those of
+        the settings.
     """
 
     name: ClassVar[str] = "deepiot"
@@ -88,6 +92,7 @@ class DeepIoT(Method):
     width: int = 64
     learning_rate: float = 1e-3
     skip: tuple[str, ...] = ()
+    scale_dropout: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched for.
@@ -163,6 +168,8 @@ class DeepIoT(Method):
         (progress or _nobody)(f"search: {left:.2%} of the {self.cost} left{missed}")
         units = {name: stays.nonzero().flatten().tolist() for name, stays in keep.items()}
         smaller = remove_units(searched.masked.network, task.example, units)
+        if self.scale_dropout:
+            scale_dropouts_(smaller, searched.masked.network)
         trained = train(
             replace(task, model=smaller),
             self.finetune,

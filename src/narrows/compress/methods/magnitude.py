@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
+from narrows.compress.dropouts import scaled_dropouts
 from narrows.compress.weight_layers import WeightLayer, refuse_unknown, weight_layers
 from narrows.compress.weight_maps import Mask, bake, maps_in, put_map_
 from narrows.errors import ConfigError
@@ -42,9 +42,7 @@ class MagnitudePruning(Method):
             With "global" such a layer has its own share of zeros and is not counted with others.
         skip: Layers without a mask: they are trained on, and zeros in them may grow again, which
             a target of 0 does not let them.
-        scale_dropout: Whether dropout shrinks. A dropout goes with the last layer before it in
-            module order, that of a recurrent layer with its own weights; dropout that is called as
-            a function is not seen.
+        scale_dropout: Whether dropout shrinks; see `scaled_dropouts`.
 
     Example:
         >>> settings = TrainSettings(epochs=10, learning_rate=0.01)
@@ -97,7 +95,7 @@ class MagnitudePruning(Method):
         for layer in layers:
             owner = model.get_submodule(layer.module)
             put_map_(owner, layer.weight, Mask(layer.value(model) != 0))
-        dropouts = tuple(_dropouts(model, layers)) if self.scale_dropout else ()
+        dropouts = scaled_dropouts(model) if self.scale_dropout else ()
         for number in range(len(self.targets)):
             self._prune_(model, layers, number)
             for dropout in dropouts:
@@ -132,51 +130,6 @@ class MagnitudePruning(Method):
                 kept[name] = part.reshape(sizes[name].shape)
         for layer in layers:
             _mask_of(model, layer).mask.copy_(_at_least_one(kept[layer.name], sizes[layer.name]))
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Dropout:
-    """A dropout ratio of a network, and the layers whose connections it shrinks with.
-
-    Args:
-        module: Qualified name of the module that has it.
-        key: Its name there: "p", or "dropout" of a recurrent layer.
-        ratio: D_o, before pruning.
-        layers: That it goes with.
-        connections: C_o, those of the layers before pruning.
-    """
-
-    module: str
-    key: str
-    ratio: float
-    layers: tuple[WeightLayer, ...]
-    connections: int
-
-    def scale_(self, model: nn.Module) -> None:
-        """Set the ratio for the connections that are left."""
-        share = _connections(model, self.layers) / max(self.connections, 1)
-        setattr(model.get_submodule(self.module), self.key, self.ratio * math.sqrt(share))
-
-
-def _dropouts(model: nn.Module, layers: Sequence[WeightLayer]) -> Iterator[_Dropout]:
-    before = tuple(layer for layer in layers if layer.module == layers[0].module)
-    for name, module in model.named_modules():
-        own = tuple(layer for layer in layers if layer.module == name)
-        before = own or before
-        if isinstance(module, _DropoutNd | nn.RNNBase | nn.MultiheadAttention):
-            key = "p" if isinstance(module, _DropoutNd) else "dropout"
-            yield _Dropout(
-                module=name,
-                key=key,
-                ratio=getattr(module, key),
-                layers=before,
-                connections=_connections(model, before),
-            )
-
-
-def _connections(model: nn.Module, layers: Sequence[WeightLayer]) -> int:
-    return sum(int(layer.value(model).count_nonzero()) for layer in layers)
 
 
 def _largest(sizes: Tensor, share: float) -> Tensor:

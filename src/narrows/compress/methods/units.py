@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
 from narrows.compress.costs import COSTS, Cost
+from narrows.compress.dropouts import scale_dropouts_
 from narrows.compress.latency import LATENCIES, costs_of
 from narrows.compress.removal import remove_units
 from narrows.compress.unit_weights import UnitWeights
@@ -45,6 +46,8 @@ class UnitPruning(Method):
         max_drop: How far the score on choose may fall below that of the network to begin with; the
             first round that falls further is not taken, nor any after it.
         skip: Groups of units (by the name `find_units` gives) that stay whole.
+        scale_dropout: Whether dropout shrinks with the connections that are left; see
+            `scaled_dropouts`.
 
     Example:
         >>> pruning = UnitPruning(shares=(0.7, 0.5), retrain=TrainSettings(epochs=5), cost="macs")
@@ -63,6 +66,7 @@ class UnitPruning(Method):
     keep_at_least: float = 0.05
     max_drop: float | None = None
     skip: tuple[str, ...] = ()
+    scale_dropout: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be pruned to.
@@ -100,6 +104,8 @@ class UnitPruning(Method):
             missed = "" if left <= share else f", which misses the {share:.2%} asked for"
             tell(f"round {number}: {left:.2%} of the {self.cost} left{missed}")
             smaller = remove_units(model, task.example, keep)
+            if self.scale_dropout:
+                scale_dropouts_(smaller, model)
             if self.retrain is not None:
                 smaller = train(
                     replace(task, model=smaller),
