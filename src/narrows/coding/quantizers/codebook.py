@@ -24,17 +24,18 @@ _STARTS: Final = ("linear", "density", "random")
 class Codebook(Quantizer):
     """Each number is the place of the nearest of k centres, which are those of k-means on a line.
 
-        q = argmin_j |x - c_j|,   min over c of Σ (x - c_q)²
+        q = argmin_j |x - c_j| - argmin_j |c_j|,   min over c of Σ (x - c_q)²
 
-    One codebook is for all components together. Ties go to the lower centre. The fitter keeps all
-    numbers that it is given.
+    Places are counted from the centre that was nearest to zero when they were placed, so that small
+    numbers are small symbols, as coders have it. One codebook is for all components together. Ties
+    go to the lower centre. The fitter keeps all numbers that it is given.
 
     Args:
         levels: k, 2 to 65 536. Where fewer numbers differ there are fewer centres.
         start: Where k-means begins: "linear" spreads centres evenly from the least number to the
             greatest, "density" evenly over the numbers, "random" takes some of the numbers.
-        reserve_zero: Level 0 stands for the numbers that are zero and for no others, which share
-            the k - 1 centres that are left: what was pruned stays so, and is no cluster.
+        reserve_zero: One level is zero and stands for the numbers that are zero and for no others,
+            which share the k - 1 centres that are left: what was pruned stays so, and is no cluster.
         seed: Of a random start.
 
     Example:
@@ -44,7 +45,7 @@ class Codebook(Quantizer):
         >>> fitter.add(x)
         >>> symbols = shared.quantize(x, fitter.table())
         >>> symbols.tolist(), shared.dequantize(symbols, fitter.table()).tolist()
-        ([[0, 2, 2, 1, 0]], [[0.0, 1.0, 1.0, -2.0, 0.0]])
+        ([[0, 1, 1, -1, 0]], [[0.0, 1.0, 1.0, -2.0, 0.0]])
 
     Reference:
         Gong, Liu, Yang, Bourdev, "Compressing Deep Convolutional Networks using Vector
@@ -90,15 +91,14 @@ class Codebook(Quantizer):
         """
         xp = namespace(x)
         check_finite(x)
-        free = int(self.reserve_zero)
-        edges = xp.asarray(
-            _edges(np.asarray(table["centres"])[free:], str(x.dtype)), device=x.device
-        )
+        centres, zero = np.asarray(table["centres"]), int(table["zero"])
+        taken = np.delete(centres, zero) if self.reserve_zero else centres
+        edges = xp.asarray(_edges(taken, str(x.dtype)), device=x.device)
         flat = xp.reshape(x, (-1,))
-        places = xp.searchsorted(edges, flat, side="left")
-        if free:
-            most = max(0, len(table["centres"]) - 1)
-            places = xp.where(flat == 0, xp.zeros_like(places), xp.clip(places + 1, 0, most))
+        places = xp.searchsorted(edges, flat, side="left") - zero
+        if self.reserve_zero:
+            places = xp.where(places >= 0, places + 1, places)
+            places = xp.where(flat == 0, xp.zeros_like(places), places)
         return xp.reshape(xp.astype(places, xp.int32), x.shape)
 
     def dequantize(self, symbols: Any, table: Table) -> Any:
@@ -107,7 +107,7 @@ class Codebook(Quantizer):
         Raises:
             CodecError: A symbol is not in the table.
         """
-        return entries(table["centres"], symbols)
+        return entries(table["centres"], symbols + int(table["zero"]))
 
     def weight_bits(self, rows: int, columns: int) -> float:
         """Bits of a matrix of weights: log2 k each, and k centres of 32.
@@ -120,20 +120,29 @@ class Codebook(Quantizer):
         return rows * columns * math.log2(levels) + 32 * levels
 
     def _table(self, values: NDArray[np.float32]) -> Table:
-        """The centres, ascending; with a level for zero, that one first."""
+        """The centres, ascending, and the place of the one nearest to zero."""
         if not self.reserve_zero:
-            return {"centres": self._placed(values, self.levels)}
-        zero, others = np.zeros(1, np.float32), values[values != 0]
+            return codebook_table(self._placed(values, self.levels))
+        others = values[values != 0]
         if not others.size:
-            return {"centres": zero}
+            return codebook_table(np.zeros(1, np.float32))
         centres = self._placed(others, self.levels - 1)
         # The mean of numbers of both signs may be zero, which is taken.
         least = others[np.abs(others).argmin()]
-        return {"centres": np.concatenate([zero, np.unique(np.where(centres, centres, least))])}
+        return codebook_table(np.append(np.where(centres, centres, least), np.float32(0)))
 
     def _placed(self, values: NDArray[np.float32], levels: int) -> NDArray[np.float32]:
-        found = line_centres(values, levels, start=self.start, seed=self.seed)
-        return np.unique(found.astype(np.float32))
+        return line_centres(values, levels, start=self.start, seed=self.seed).astype(np.float32)
+
+
+def codebook_table(centres: NDArray[np.float32]) -> Table:
+    """The table of some centres in any order.
+
+    Args:
+        centres: (levels,).
+    """
+    ascending = np.unique(centres)
+    return {"centres": ascending, "zero": np.array(np.abs(ascending).argmin(), np.int32)}
 
 
 def _edges(centres: NDArray[Any], dtype: str) -> NDArray[Any]:
