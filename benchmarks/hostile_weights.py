@@ -14,8 +14,9 @@ import onnx
 
 from hostile_cases import Made, expect
 from mutations import spoiled, spoiled_json
-from narrows.coding import CODERS, QUANTIZERS
-from narrows.coding.quantizers import Affine, Scaled, Uniform
+from narrows.coding import CODERS, QUANTIZERS, fit
+from narrows.coding.quantizers import Affine, Product, Residual, Scaled, Uniform
+from narrows.coding.quantizers.codebook import codebook_table
 from narrows.errors import CorruptData
 from narrows.graph.packed_model import pack_model, unpack_model
 from narrows.packed import Grid, PackedFile, pack
@@ -40,6 +41,14 @@ def good_files() -> list[bytes]:
         grid = Grid(quantizer=quantizer, table=fitter.table())
         tensors[quantizer.name] = grid.values(quantizer.quantize(values[None], grid.table)[0])
         grids[quantizer.name] = grid
+    centres = codebook_table(random.normal(size=11).astype(np.float32))
+    tensors["codebook"] = centres["centres"][random.integers(0, 11, (20, 30))]
+    tensors["fixed point"] = (random.integers(-(2**11), 2**11, (16, 20)) / 256).astype(np.float32)
+    tensors["sparse"] = values * (np.abs(values) > 1)
+    for vectors in (Product(levels=8, length=3), Residual(levels=8, stages=2)):
+        table = fit(vectors, [values[None]])
+        grids[vectors.name] = Grid(quantizer=vectors, table=table)
+        tensors[vectors.name] = vectors.dequantize(vectors.quantize(values[None], table), table)[0]
     files = [pack(tensors, grids=grids, coder=kind()) for kind in CODERS.values()]
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N, 30] x) => (float[N, 24] y) {h = Gemm<transB=1>(x, scaled) y = Relu(h)}"""

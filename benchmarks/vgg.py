@@ -28,9 +28,9 @@ from narrows.zoo.deepiot_vgg import deepiot_vgg
 
 DENSE: Final = TrainSettings(epochs=25, learning_rate=0.05, warmup=0.2, precision="bf16")
 SEARCH: Final = TrainSettings(
-    epochs=16, learning_rate=0.005, schedule="constant", warmup=0.0, precision="bf16"
+    epochs=12, learning_rate=0.005, schedule="constant", warmup=0.0, precision="bf16"
 )
-TUNE: Final = TrainSettings(epochs=40, learning_rate=0.03, precision="bf16")
+TUNE: Final = TrainSettings(epochs=80, learning_rate=0.05, precision="bf16")
 CONVOLUTIONS: Final = tuple(f"conv{number}" for number in range(1, 14))
 PAPER_PERCENT: Final = 2.44
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from narrows.errors import ConfigError, NarrowsError
 
-_MODEL_FILES: Final = (".onnx", ".safetensors", ".narrows")
+_MODEL_FILES: Final = (".onnx", ".narrows")
 _LIBRARIES: Final = ("zoo:", "timm:", "torchvision:")
 
 

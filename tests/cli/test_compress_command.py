@@ -74,12 +74,13 @@ def test_a_chain_is_applied_measured_and_written(
     assert record["quality"]["compressed"] > 0.8
     assert record["quality"]["drop"]["low"] <= record["quality"]["drop"]["value"]
     assert [row["name"] for row in record["layers"]] == ["0", "2"]
-    small = load_network(here / "out/model.safetensors")
+    small = load_network(here / "out/model.narrows")
     x = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32)
     session = ort.InferenceSession(here / "out/model.onnx", providers=["CPUExecutionProvider"])
     (answers,) = session.run(None, {"input": x})
     assert np.allclose(small(torch.from_numpy(x)).detach(), answers, atol=1e-5)
     assert record["size_bytes"]["compressed"] == (here / "out/model.onnx").stat().st_size
+    assert record["packed_bytes"]["compressed"] == (here / "out/model.narrows").stat().st_size
     assert onnx.load(here / "out/original.onnx").graph.node
 
 
@@ -103,9 +104,18 @@ def test_a_person_reads_a_table_and_a_second_run_starts_from_the_file(
     first = ["compress", "compress_clouds:net", *words, "--method", UNITS, "-o", "first"]
     assert main(first) == 0
     shown = capsys.readouterr().out
-    for part in ("parameters", "MACs", "ONNX file", "latency", "top1", "layer", "record.json"):
+    for part in (
+        "parameters",
+        "MACs",
+        "ONNX file",
+        "packed file",
+        "latency",
+        "top1",
+        "layer",
+        "record.json",
+    ):
         assert part in shown
-    again = ["compress", "first/model.safetensors", *words, "--method", UNITS, "-o", "second"]
+    again = ["compress", "first/model.narrows", *words, "--method", UNITS, "-o", "second"]
     assert main([*again, "--taught", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["taught"]
@@ -155,7 +165,7 @@ def test_zeros_that_save_no_time_are_not_sold_as_speed(
         (["compress_clouds:trained", "--method", "shrink"], 1, "no method 'shrink'"),
         (["compress_clouds:branching", *WITH_TASK, "--method", PRUNE], 1, "cannot trace it"),
         (["compress_clouds:trained", "--method", "units:shares=[0.5]"], 1, "retrain"),
-        (["absent.safetensors", "--method", UNITS], 1, "absent.safetensors"),
+        (["absent.narrows", "--method", UNITS], 1, "absent.narrows"),
         (["compress_clouds:trained"], 2, "method"),
     ],
 )

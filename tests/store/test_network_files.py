@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from narrows.coding.coders import Ans, Huffman
 from narrows.compress import find_units, remove_units
-from narrows.errors import InputError, ModelError
+from narrows.errors import CorruptData, InputError, ModelError
+from narrows.packed import PackedFile, pack
 from narrows.store import load_network, save_network
-from narrows.train.checkpoint import read_safetensors
 from narrows.zoo.families import FAMILIES
 from narrows.zoo.lenet import lenet5
 
@@ -75,12 +75,12 @@ def test_it_answers_as_before_whole_and_pruned(name: str, tmp_path: Path) -> Non
     units = find_units(model, x[:1])
     keep = {g.name: list(range(0, g.size, 2)) for g in units.groups if not g.needed}
     for number, network in enumerate((model, remove_units(model, x[:1], keep).eval())):
-        path = tmp_path / f"{number}.safetensors"
+        path = tmp_path / f"{number}.narrows"
         save_network(network, path)
         again = load_network(path)
         assert torch.equal(again(x), network(x))
-        save_network(again, tmp_path / "again.safetensors")
-        assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+        save_network(again, tmp_path / "again.narrows")
+        assert (tmp_path / "again.narrows").read_bytes() == path.read_bytes()
 
 
 def test_recurrent_layers_of_unequal_size_are_kept(tmp_path: Path) -> None:
@@ -92,9 +92,11 @@ def test_recurrent_layers_of_unequal_size_are_kept(tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, object]], None]) -> Path:
-    tensors, header = read_safetensors(path)
-    change(header["structure"])
-    save_file(tensors, path, {"narrows": json.dumps(header)})
+    file = PackedFile.open(path)
+    structure = file.container.header["structure"]
+    change(structure)
+    tensors = {name: file.tensor(name) for name in file.names}
+    path.write_bytes(pack(tensors, kind="network", extra={"structure": structure}))
     return path
 
 
@@ -142,7 +144,7 @@ def test_a_damaged_file_is_refused_or_another_network(
     else:
         content[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    with contextlib.suppress(ModelError):
+    with contextlib.suppress(CorruptData):
         load_network(path)
 
 
@@ -156,8 +158,28 @@ def test_what_cannot_be_stored_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Transformer"):
         save_network(nn.Sequential(nn.TransformerEncoderLayer(8, 2)), tmp_path / "net")
     assert not (tmp_path / "net").exists()
-    with pytest.raises(InputError, match="no weights"):
+    with pytest.raises(ModelError, match=r"'0.weight' is torch.bfloat16.*cast it"):
+        save_network(nn.Sequential(nn.Linear(3, 2)).bfloat16(), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+    with pytest.raises(InputError, match="net"):
         load_network(tmp_path / "net")
-    save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ModelError, match="no network"):
-        load_network(tmp_path / "other")
+    with pytest.raises(CorruptData, match=r"holds tensors, no network: give a file of"):
+        load_network(pack({"a": np.zeros(1)}))
+    with pytest.raises(ModelError, match="no structure of a network"):
+        load_network(pack({"a": np.zeros(1)}, kind="network"))
+
+
+def test_weights_on_few_values_and_zeros_take_few_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = lenet5().eval(), torch.randn(2, 1, 28, 28)
+    save_network(model, tmp_path / "floats.narrows")
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.ndim > 1:
+                value.copy_((value / value.std()).round() * value.std())
+                value[torch.rand_like(value) < 0.9] = 0
+    for coder in (Huffman(), Ans(), None):
+        save_network(model, tmp_path / "net.narrows", coder=coder)
+        assert torch.equal(load_network(tmp_path / "net.narrows")(x), model(x))
+        size = (tmp_path / "net.narrows").stat().st_size
+        assert size < (tmp_path / "floats.narrows").stat().st_size / 30

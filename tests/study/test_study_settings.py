@@ -64,7 +64,7 @@ flip = true
 train_batch = 32
 [[network.variant]]
 name = "student"
-model = "student.safetensors"
+model = "student.narrows"
 [[network]]
 name = "b"
 model = "zoo:lenet5?pretrained=0"
@@ -77,7 +77,7 @@ task = "a:task"
     both = first.variants[3]
     assert both.training_lines == ("units:shares=[0.5],retrain.epochs=3",)
     assert both.exported_methods == ("int8",)
-    assert first.variants[4].model == str(tmp_path / "student.safetensors")
+    assert first.variants[4].model == str(tmp_path / "student.narrows")
     assert (first.flip, first.train_batch, second.flip, second.train_batch) == (True, 32, False, 64)
 
 

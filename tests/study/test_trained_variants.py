@@ -62,7 +62,7 @@ train_batch = 20
 
 [[network.variant]]
 name = "student"
-model = "student.safetensors"
+model = "student.narrows"
 """
 
 
@@ -73,7 +73,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudySettings:
     monkeypatch.setenv("NARROWS_CACHE", str(tmp_path / "cache"))
     import study_clouds  # type: ignore[import-not-found]
 
-    save_network(study_clouds.net(8), tmp_path / "student.safetensors")
+    save_network(study_clouds.net(8), tmp_path / "student.narrows")
     (tmp_path / "study.toml").write_text(_STUDY)
     return read_settings(tmp_path / "study.toml")
 

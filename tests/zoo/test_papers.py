@@ -83,7 +83,7 @@ def tiny() -> nn.Module:
 
 
 def test_a_file_of_a_network_is_exported_once_for_a_shape(tmp_path: Path, cache: Path) -> None:
-    file = tmp_path / "model.safetensors"
+    file = tmp_path / "model.narrows"
     save_network(tiny(), file)
     assert parse(str(file)) == Source(library="file", name=str(file))
     path = resolve(file, input_shape=(6,))
@@ -102,12 +102,12 @@ def test_a_file_of_a_network_is_exported_once_for_a_shape(tmp_path: Path, cache:
     assert len(list(cache.glob("*.onnx"))) == 2
     with pytest.raises(ModelError, match=r"input shape of .* is not known: give a task"):
         resolve(file)
-    with pytest.raises(InputError, match=r"no model file .*\.safetensors file"):
-        resolve(tmp_path / "none.safetensors", input_shape=(6,))
+    with pytest.raises(InputError, match=r"no model file .*\.narrows file"):
+        resolve(tmp_path / "none.narrows", input_shape=(6,))
 
 
 def test_a_file_of_a_network_needs_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "model.safetensors"
+    file = tmp_path / "model.narrows"
     save_network(tiny(), file)
     monkeypatch.setitem(__import__("sys").modules, "narrows.store", None)
     with pytest.raises(MissingExtra, match="lab"):

@@ -69,7 +69,7 @@ def compress(
     """Make a network smaller, and measure it beside the original.
 
     Trains on the task's fit set, chooses on its choose set, and reads its report set once, at the
-    end. The folder gets original.onnx, model.onnx, model.safetensors (structure and weights), the
+    end. The folder gets original.onnx, model.onnx, model.narrows (structure and weights), the
     checkpoints of every training (an interrupted command goes on where it stopped) and record.json.
     """
     import torch
@@ -82,7 +82,7 @@ def compress(
     from narrows.compress import taught as with_teacher
     from narrows.compress.catalog import method_of, settings_of
     from narrows.files import folders, write_atomic
-    from narrows.store import save_network
+    from narrows.store import pack_network
     from narrows.store.structure import describe
     from narrows.train import TrainSettings
 
@@ -100,7 +100,8 @@ def compress(
             folder=out / "work",
             progress=lambda line: note(line, 0, 0),
         )
-        save_network(made, out / "model.safetensors")
+        packed = pack_network(made)
+        write_atomic(out / "model.narrows", packed)
         paths = _exported(asked, made, out, note)
         record = {
             "model": model,
@@ -110,6 +111,10 @@ def compress(
             "taught": taught,
             **_judged(asked, paths, note),
             **_timed(paths, threads, partial(_energy, sensor=meter, seconds=energy_seconds), note),
+            "packed_bytes": {
+                "original": len(pack_network(asked.model)),
+                "compressed": len(packed),
+            },
             **_table(layer_table(made, asked.model)),
         }
         write_atomic(out / "record.json", json.dumps(record, indent=1) + "\n")

@@ -25,12 +25,13 @@ def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
         out: The folder, to say where the files are.
     """
     before, left = record["parameters"]["original"], record["parameters"]["left"]
-    macs, sizes = record["macs"], record["size_bytes"]
+    macs, sizes, packed = record["macs"], record["size_bytes"], record["packed_bytes"]
     rows = [
         ("", "original", "compressed", ""),
         ("parameters", f"{before:,}", f"{left:,}", f"{left / before:.2%} left"),
         _shares("MACs", macs["original"], macs["compressed"], macs_text),
         _shares("ONNX file", sizes["original"], sizes["compressed"], bytes_text),
+        _shares("packed file", packed["original"], packed["compressed"], bytes_text),
         _latency(record),
         _energy(record["energy_j"]),
         _quality(record["quality"]),
@@ -48,7 +49,7 @@ def print_record(console: Console, record: dict[str, Any], out: Path) -> None:
         console.print("fewer parameters, and as many MACs: zeros inside a layer save no time")
     elif left < before and record["verdict"] != "faster":
         console.print("fewer parameters, and not faster as far as can be told")
-    files = "model.onnx, model.safetensors, original.onnx, record.json"
+    files = "model.onnx, model.narrows, original.onnx, record.json"
     console.print(plain(f"{out}: {files}"))
 
 

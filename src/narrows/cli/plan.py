@@ -30,8 +30,8 @@ def plan(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="file.onnx, file.narrows (packed), file.safetensors of `narrows compress`, "
-            "timm:NAME, torchvision:NAME, zoo:NAME or module:factory; of several one is chosen, "
+            help="file.onnx, file.narrows of `narrows pack` or `narrows compress`, timm:NAME, "
+            " torchvision:NAME, zoo:NAME or module:factory; of several one is chosen, "
             "and each one's drop is its own."
         ),
     ],
@@ -308,7 +308,10 @@ def _variants(models: Sequence[str], task: str, smaller: Sequence[str]) -> list[
 
 
 def _packed(source: str) -> PackedFile | None:
-    """The packed file that a model is read from, if it is one."""
+    """The packed file that goes to the device, if a model is read from one."""
     from narrows.packed import SUFFIX, PackedFile
 
-    return PackedFile.open(Path(source).read_bytes()) if source.endswith(SUFFIX) else None
+    if not source.endswith(SUFFIX):
+        return None
+    file = PackedFile.open(Path(source).read_bytes())
+    return file if file.kind == "onnx" else None

@@ -19,7 +19,8 @@ from narrows.coding import Coder
 from narrows.coding.coders import Adaptive
 from narrows.errors import CodecError, CorruptData, InputError
 from narrows.packed.container import Container, read_container, write_container
-from narrows.packed.tensors import Grid, Stored, pack_tensor, read_entry, unpack_tensor
+from narrows.packed.grid import Grid
+from narrows.packed.tensors import Stored, pack_tensor, read_entry, unpack_tensor
 
 MOST_BYTES: Final = 1 << 32
 """What a file may decode to, unless more is asked for."""
@@ -40,7 +41,9 @@ def pack(
 
     Args:
         tensors: By name.
-        grids: Of those tensors whose values lie on one; the others are stored exactly too.
+        grids: Of those tensors whose values lie on one. The others are stored exactly too, on a
+            grid where one can be seen from their values (`narrows.packed.exact`); only a zero may
+            come back without its sign.
         coder: Of symbols; by default `Adaptive`.
         kind: One of `KINDS`.
         extra: JSON for the header.

@@ -7,12 +7,13 @@
 
 The part is those arrays one after the other; the last number is how many bytes each takes. A "raw"
 array is little-endian, an "adaptive" one holds integers coded by `Adaptive`. The last array is
-"values", raw, or "symbols", coded by the tensor's coder, whose own tables are "coder.…".
+"values", raw, or "symbols", coded by the tensor's coder, whose own tables are "coder.…". Values
+may follow a "mask" of ones and zeros: then they are those at its ones, and the others are zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, final
@@ -25,42 +26,15 @@ from narrows.coding.arrays import DTYPES, ArrayCodec
 from narrows.coding.coders import Adaptive
 from narrows.coding.coders.symbols import MAX_SYMBOLS
 from narrows.config import from_dict, to_dict
-from narrows.errors import CodecError, CorruptData, NarrowsError
+from narrows.errors import CorruptData, NarrowsError
+from narrows.packed.exact import exact_grids
+from narrows.packed.grid import Grid
 
 _INTEGERS: Final = ("int8", "uint8", "int16", "uint16", "int32")  # which int32 holds
 _KEYS: Final = {"name", "dtype", "shape", "quantizer", "coder", "arrays"}
 _LEAST_CODED: Final = 16
 _MOST_AXES: Final = 8
 _MOST_ARRAYS: Final = 16
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Grid:
-    """The values that the weights of a tensor can have: a quantizer and its table."""
-
-    quantizer: Quantizer
-    table: Table
-
-    def symbols(self, values: NDArray[np.float32]) -> NDArray[np.int32]:
-        """The symbols of a tensor that lies on the grid.
-
-        Raises:
-            CodecError: It does not.
-        """
-        found: NDArray[np.int32] = self.quantizer.quantize(values[None], self.table)[0]
-        if not np.array_equal(self.values(found), values):
-            msg = (
-                f"a tensor {values.shape} does not lie on its {self.quantizer.name!r} grid any "
-                "more: quantize it again, or pack it as floats"
-            )
-            raise CodecError(msg)
-        return found
-
-    def values(self, symbols: NDArray[np.int32]) -> NDArray[np.float32]:
-        """What symbols stand for."""
-        found: NDArray[np.float32] = self.quantizer.dequantize(symbols[None], self.table)[0]
-        return found
 
 
 @final
@@ -91,34 +65,23 @@ def pack_tensor(
     Args:
         name: Of the tensor.
         values: Numbers.
-        grid: On which float32 values lie; without one integers are coded, other values are not.
+        grid: On which float32 values lie. Without one, integers are coded, and of other values
+            whatever takes the fewest bytes: on a grid that they turn out to lie on, without their
+            zeros, or as they are.
         coder: Of symbols.
 
     Raises:
         CodecError: The values do not lie on the grid, or are of a type that cannot be stored.
     """
-    stored: list[tuple[Stored, bytes]] = []
     if grid is not None and values.size:
-        symbols = grid.symbols(values)
-        stored += [_array(f"quantizer.{key}", array) for key, array in grid.table.items()]
-    elif values.dtype.name in _INTEGERS and values.size >= _LEAST_CODED:
-        symbols = values.astype(np.int32)
-    else:
-        stored.append(_raw("values", values))
-        return _entry(name, values, None, None, stored)
-    table = _table(coder, symbols)
-    if not isinstance(coder, Adaptive):
-        stored += [_array(f"coder.{key}", array) for key, array in table.items()]
-    data = coder.encode(symbols, table)
-    told = Stored(
-        key="symbols",
-        dtype="int32",
-        shape=symbols.shape,
-        coding=coder.name,
-        size_bytes=len(data),
-    )
-    stored.append((told, data))
-    return _entry(name, values, grid and grid.quantizer, coder, stored)
+        return _on_grid(name, values, grid, coder)
+    if values.dtype.name in _INTEGERS and values.size >= _LEAST_CODED:
+        return _entry(name, values, None, coder, _coded(values.astype(np.int32), coder))
+    made = [_entry(name, values, None, None, [_raw("values", values)])]
+    if values.dtype.name == "float32" and values.size >= _LEAST_CODED and np.isfinite(values).all():
+        made += [_on_grid(name, values, one, coder) for one in exact_grids(values)]
+        made += _sparse(name, values)
+    return min(made, key=lambda tried: len(tried[1]))
 
 
 def unpack_tensor(entry: Mapping[str, Any], part: bytes) -> tuple[NDArray[Any], Grid | None]:
@@ -193,9 +156,9 @@ def _unpacked(
         place += one.size_bytes
     data = part[place:]
     if entry["coder"] is None:
-        if last.key != "values" or (last.dtype, last.shape) != (dtype, shape) or tables:
+        if last.key != "values" or last.dtype != dtype or set(found) > {"mask"}:
             raise _corrupt(name, "it has neither values nor a coder")
-        return _read_array(last, data), None
+        return _placed(_read_array(last, data), found.get("mask"), shape, name), None
     coder = CODERS[entry["coder"]]()
     if last.key != "symbols" or prod(last.shape) > MAX_SYMBOLS:
         raise _corrupt(name, "its last array is not its symbols")
@@ -213,6 +176,37 @@ def _unpacked(
     if values.shape != shape or values.dtype.name != dtype:
         raise _corrupt(name, f"it decodes to {values.dtype} {values.shape}, not {dtype} {shape}")
     return values, grid
+
+
+def _on_grid(
+    name: str, values: NDArray[Any], grid: Grid, coder: Coder
+) -> tuple[dict[str, Any], bytes]:
+    tables = [_array(f"quantizer.{key}", array) for key, array in grid.table.items()]
+    stored = [*tables, *_coded(grid.symbols(values), coder)]
+    return _entry(name, values, grid.quantizer, coder, stored)
+
+
+def _coded(symbols: NDArray[np.int32], coder: Coder) -> list[tuple[Stored, bytes]]:
+    """Symbols, and before them what their coder needs."""
+    table = _table(coder, symbols)
+    needed = {} if isinstance(coder, Adaptive) else table
+    data = coder.encode(symbols, table)
+    told = Stored(
+        key="symbols",
+        dtype="int32",
+        shape=symbols.shape,
+        coding=coder.name,
+        size_bytes=len(data),
+    )
+    return [*(_array(f"coder.{key}", array) for key, array in needed.items()), (told, data)]
+
+
+def _sparse(name: str, values: NDArray[np.float32]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The numbers that are not zero, after a mask of them."""
+    mask = values != 0
+    if not mask.all():
+        stored = [_array("mask", mask.astype(np.uint8)), _raw("values", values[mask])]
+        yield _entry(name, values, None, None, stored)
 
 
 def _entry(
@@ -258,6 +252,22 @@ def _raw(key: str, array: NDArray[Any]) -> tuple[Stored, bytes]:
         key=key, dtype=array.dtype.name, shape=array.shape, coding="raw", size_bytes=len(data)
     )
     return told, data
+
+
+def _placed(
+    values: NDArray[Any], mask: NDArray[Any] | None, shape: tuple[int, ...], name: str
+) -> NDArray[Any]:
+    """The values where a mask says, zero elsewhere; without a mask all there are."""
+    if mask is None:
+        if values.shape != shape:
+            raise _corrupt(name, f"values {values.shape} are no {shape}")
+        return values
+    good = mask.shape == shape and mask.dtype == np.uint8 and bool((mask <= 1).all())
+    if not good or values.shape != (int(mask.sum()),):
+        raise _corrupt(name, f"values {values.shape} do not fit its mask {mask.shape}")
+    placed = np.zeros(shape, values.dtype)
+    placed[mask == 1] = values
+    return placed
 
 
 def _read_array(one: Stored, data: bytes) -> NDArray[Any]:

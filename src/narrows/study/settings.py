@@ -27,7 +27,7 @@ class VariantSettings:
         name: What tables call it.
         methods: One after another, names of `narrows.study.methods` after lines as `narrows
             compress` takes them ("units:shares=[0.5],..."); none for the original and for a file.
-        model: Path of an .onnx or .safetensors file; None for the original and for methods.
+        model: Path of an .onnx or .narrows file; None for the original and for methods.
     """
 
     name: str
@@ -64,7 +64,7 @@ class NetworkSettings:
 
     Args:
         name: What tables call it.
-        model: file.onnx, file.safetensors, zoo:NAME, timm:NAME, torchvision:NAME or
+        model: file.onnx, file.narrows, zoo:NAME, timm:NAME, torchvision:NAME or
             module:factory.
         variants: What is made of it; the original is always among them.
         task: Task file or module:factory to judge it on; None: nothing is judged.

@@ -1,7 +1,7 @@
 """What a user calls a model, read into a value.
 
 flowers.onnx, flowers.narrows       a file, and a packed one of `narrows pack`
-smaller/model.safetensors           a network with its structure, as `narrows compress` left it
+smaller/model.narrows               a packed network, as `narrows compress` left it
 zoo:efficientnet_lite0?size=192     a network of this package with its weights
 zoo:cifar_vgg16?weights=FILE        a reduced family, or a paper's network, with weights that
 `narrows.train` left; a folder stands for the file

@@ -22,7 +22,7 @@ from narrows.contents import digest
 from narrows.errors import InputError, MissingExtra, ModelError
 from narrows.files import storage_error
 from narrows.graph.packed_model import unpack_model
-from narrows.packed import SUFFIX
+from narrows.packed import SUFFIX, PackedFile
 from narrows.preprocess import Preprocess, with_size
 from narrows.references import call_reference
 from narrows.task import Task, load_task
@@ -52,8 +52,8 @@ def resolve(
 
     Args:
         model: As the head of `narrows.zoo.names` lists.
-        input_shape: Shape of one input; needed for a network that does not tell it, of a
-            .safetensors file or a factory.
+        input_shape: Shape of one input; needed for a network that does not tell it, of a file of
+            `save_network` or a factory.
 
     Raises:
         InputError: There is no such file, or no such form of name.
@@ -64,12 +64,13 @@ def resolve(
     if source.library == "file":
         path = Path(source.name)
         if not path.is_file():
-            msg = f"no model file {path}: give an .onnx, a .narrows or a .safetensors file"
+            msg = f"no model file {path}: give an .onnx or a {SUFFIX} file"
             raise InputError(msg)
         if path.suffix == ".onnx":
             return path
-        if path.suffix == SUFFIX:
-            return unpack_model(path)
+        packed = PackedFile.open(path)
+        if packed.kind != "network":
+            return unpack_model(packed)
         shape = _known(source, input_shape)
         return _kept(source, lambda: (_load_network(path), shape), about=shape)
     if source.library == "factory":

@@ -7,6 +7,7 @@ from typing import Final
 from torch import nn
 
 from narrows.errors import ModelError, TaskError
+from narrows.packed import SUFFIX
 from narrows.references import call_reference
 from narrows.store import load_network
 from narrows.task import load_task
@@ -24,7 +25,7 @@ def torch_network(model: str, *, untrained: bool = False) -> nn.Module | Trainin
     """The torch network of a name, or the training task that a factory gives.
 
     Args:
-        model: zoo:, timm: or torchvision: name, a .safetensors file of `save_network`, or
+        model: zoo:, timm: or torchvision: name, a .narrows file of `save_network`, or
             module:factory.
         untrained: Take random weights where the name states none and there are none.
 
@@ -34,7 +35,7 @@ def torch_network(model: str, *, untrained: bool = False) -> nn.Module | Trainin
         MissingExtra: It needs packages that are not installed.
     """
     source = parse(model)
-    if source.library == "file" and model.endswith(".safetensors"):
+    if source.library == "file" and model.endswith(SUFFIX):
         return load_network(model)
     if source.library != "factory":
         return network(model, untrained=untrained)[0]

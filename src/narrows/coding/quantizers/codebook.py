@@ -34,8 +34,8 @@ class Codebook(Quantizer):
         levels: k, 2 to 65 536. Where fewer numbers differ there are fewer centres.
         start: Where k-means begins: "linear" spreads centres evenly from the least number to the
             greatest, "density" evenly over the numbers, "random" takes some of the numbers.
-        reserve_zero: One level is zero and stands for the numbers that are zero and for no others,
-            which share the k - 1 centres that are left: what was pruned stays so, and is no cluster.
+        reserve_zero: One level is zero and stands for numbers that are zero and no others, which
+            share the k - 1 centres that are left: what was pruned stays so, and is no cluster.
         seed: Of a random start.
 
     Example:
