@@ -20,6 +20,7 @@ from narrows.coding.quantizers.codebook import codebook_table
 from narrows.errors import CorruptData
 from narrows.graph.packed_model import pack_model, unpack_model
 from narrows.packed import Grid, PackedFile, pack
+from narrows.packed.preset import inflated
 
 MOST_BYTES: Final = 1 << 22
 _HEAD: Final = struct.Struct("<7sBII")
@@ -92,7 +93,7 @@ def _checked(good: bytes, rng: random.Random) -> bytes:
 def _opened(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
     _, _, size, _ = _HEAD.unpack(data[: _HEAD.size])
     start = _HEAD.size + size
-    header = json.loads(zlib.decompress(data[_HEAD.size : start]))
+    header = json.loads(inflated(data[_HEAD.size : start], 1 << 20))
     parts = []
     for length in header["parts"]:
         parts.append(data[start : start + length])

@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from narrows.coding.coders.adaptive import symbol_costs
 from narrows.errors import ConfigError, InputError, ModelError
-from narrows.graph.compensate import round_columns, rounding
+from narrows.graph.compensate import Price, round_columns, rounding
 from narrows.graph.load import load
 from narrows.graph.ort import run, session
 from narrows.graph.round_weights import RoundSettings, WeightRounder
@@ -53,7 +54,7 @@ def test_symbols_are_those_of_the_rule(groups: int) -> None:
 
 def test_the_factor_is_of_the_inverse_and_steps_follow_it() -> None:
     given = covariance(40)
-    found = rounding(given, 10, shrinkage=0.0, spread=1.0)
+    found = rounding(given, 1000, shrinkage=0.0, spread=1.0)
     product = found.factor[0].T @ found.factor[0]
     assert np.allclose(np.tril(found.factor[0], -1), 0)
     loaded = given[0] + 1e-3 * np.trace(given[0]) / 40 * np.eye(40)
@@ -61,9 +62,67 @@ def test_the_factor_is_of_the_inverse_and_steps_follow_it() -> None:
     own = np.log2(np.diagonal(found.factor[0]))
     steps = np.log2(found.scale) + found.columns / 8
     assert np.abs(steps - own).max() <= 1 / 16
+    few = rounding(given, 50, shrinkage=0.0, spread=1.0)  # weights a column: levels are coarser
+    assert not (few.columns % 4).any()
+    assert np.abs(np.log2(few.scale) + few.columns / 8 - own).max() <= 1 / 4
     flat = rounding(given, 10, shrinkage=0.0, spread=0.0)
     assert not flat.columns.any()
     assert flat.scale == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_symbols_are_the_cheapest_of_three(rate: float) -> None:
+    random = np.random.default_rng(4)
+    found = rounding(covariance(30), 6, shrinkage=0.1, spread=0.5)
+    weights = random.normal(size=(1, 6, 30)) * (random.random((1, 6, 30)) < 0.8)
+    rows, columns = np.full((1, 6), 0.3), random.uniform(0.5, 2, 30)
+    price = Price(
+        rate=rate,
+        classes=random.integers(0, 2, weights.shape).astype(np.int16),
+        bits=random.uniform(0, 9, (2, 5)),  # of the symbols -2 … 2
+    )
+    own = np.diagonal(found.factor[0])
+    importance = (columns / own) ** 2 / np.exp(np.log((columns / own) ** 2).mean())
+    left, expected = weights[0].copy(), np.zeros((6, 30), np.int32)
+    for r, j in np.ndindex(6, 30):
+        step = 0.3 * columns[j]
+        x = left[r, j] / step
+        near = int(np.floor(x + 0.5))
+        kind = price.classes[0, r, j]
+        costs = {
+            q: importance[j] * (x - q) ** 2 + rate * price.bits[kind, min(max(q, -2), 2) + 2]
+            for q in (near, near - np.sign(near), 0)
+        }
+        expected[r, j] = min(costs, key=lambda q: costs[q]) if weights[0, r, j] else 0
+        left[r] -= (left[r, j] - expected[r, j] * step) / own[j] * found.factor[0, j]
+    assert np.array_equal(round_columns(weights, found.factor, rows, columns, price)[0], expected)
+
+
+def test_fewer_bits_at_the_same_loss_where_bits_have_a_price() -> None:
+    random, given = np.random.default_rng(3), covariance(120)
+    how = rounding(given, 60, shrinkage=0.0, spread=1.0)
+    weights = random.laplace(size=(1, 60, 120))
+    bits = {}
+    for rate in (0.0, 0.1):
+        low, high = 1e-4, 10.0
+        for _ in range(25):  # to one loss
+            step = np.sqrt(low * high)
+            columns = step * how.scale * 2.0 ** (how.columns / 8)
+            symbols = round_columns(weights, how.factor, np.ones((1, 60)), columns)
+            if rate:
+                price = Price(
+                    rate=rate, classes=(c := symbol_costs(symbols[0]))[0][None], bits=c[1]
+                )
+                symbols = round_columns(weights, how.factor, np.ones((1, 60)), columns, price)
+            error = weights - symbols * columns
+            lost = np.einsum("grc,gcd,grd->", error, given, error)
+            low, high = (step, high) if lost < 0.2 * lost_without(weights, given) else (low, step)
+        bits[rate] = symbol_costs(symbols[0])[1][symbol_costs(symbols[0])[0], symbols[0] + 60].sum()
+    assert bits[0.1] < 0.97 * bits[0.0]
+
+
+def lost_without(weights: np.ndarray, given: np.ndarray) -> float:
+    return float(np.einsum("grc,gcd,grd->", weights, given, weights))
 
 
 def test_outputs_lose_less_at_the_same_bits() -> None:

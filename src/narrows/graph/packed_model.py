@@ -7,7 +7,6 @@ and lost their values. The header's "graph_bytes" is its size before it was defl
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from onnx import numpy_helper
 from narrows.coding import Coder
 from narrows.errors import CorruptData, ModelError
 from narrows.packed import Grid, PackedFile, pack
+from narrows.packed.preset import deflated, inflated
 
 _LEAST_VALUES: Final = 16
 _MOST_GRAPH_BYTES: Final = 1 << 26
@@ -82,7 +82,7 @@ def pack_model(
         coder=coder,
         kind="onnx",
         extra={"graph_bytes": len(graph)},
-        more=[zlib.compress(graph, 9)],
+        more=[deflated(graph)],
         like=like,
     )
 
@@ -105,15 +105,13 @@ def unpack_model(source: bytes | str | Path | PackedFile) -> onnx.ModelProto:
         if type(size) is not int or not 0 < size <= _MOST_GRAPH_BYTES:
             msg = f"a graph of {size} bytes"
             raise ValueError(msg)
-        stream = zlib.decompressobj()
-        text = stream.decompress(file.more(0), size)
+        text = inflated(file.more(0), size)
         proto.ParseFromString(text)
-    except (zlib.error, DecodeError, ValueError) as error:
+    except (DecodeError, ValueError) as error:
         msg = f"{called} is damaged: its graph cannot be read ({error}); copy it again"
         raise CorruptData(msg) from error
-    whole = stream.eof and not stream.unused_data and len(text) == size
     known = {tensor.name: tensor for tensor in proto.graph.initializer}
-    if not whole or not set(file.names) <= set(known):
+    if len(text) != size or not set(file.names) <= set(known):
         msg = f"{called} is damaged: its graph and its tensors do not belong together"
         raise CorruptData(msg)
     for name in file.names:

@@ -18,10 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from narrows.coding.coders.adaptive import symbol_costs
 from narrows.coding.quantizers import Scaled, Uniform
 from narrows.coding.quantizers.scaled import scales
 from narrows.errors import ConfigError, ModelError
-from narrows.graph.compensate import Rounding, round_columns, rounding
+from narrows.graph.compensate import Price, Rounding, round_columns, rounding
 from narrows.graph.load import Model
 from narrows.graph.second_moments import Moments
 from narrows.graph.weight_matrices import WeightMatrix, initial_values
@@ -29,6 +30,7 @@ from narrows.packed import Grid
 
 Array = NDArray[Any]
 
+_LEAST_DENSITY: Final = 0.3  # with fewer weights there are few to make an error good by
 _BIAS_SHARE: Final = 0.02  # of the outputs' error that the rounding of biases may add
 
 
@@ -39,8 +41,11 @@ class RoundSettings:
 
     Args:
         shrinkage: Share (0–1) of the covariances that is taken away, for they are of few samples.
-        spread: How far steps follow what the other columns can make good for, 0–1.
+        spread: How far steps follow what the other columns can make good for, 0–1. Matrices of
+            which most was pruned have one step.
         shift_biases: Whether biases take up the mean of the error, where there are biases.
+        rate: What a bit is worth, in squares of a step: a weight becomes a cheaper symbol where
+            that costs less than its bits; 0 takes the nearest. See `Price`.
 
     Reference:
         Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ", ICLR 2023, arXiv 2210.17323, for rounding with
@@ -52,6 +57,7 @@ class RoundSettings:
     shrinkage: float = 0.25
     spread: float = 0.9
     shift_biases: bool = True
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning.
@@ -59,7 +65,7 @@ class RoundSettings:
         Raises:
             ConfigError: A value is out of its range.
         """
-        for name in ("shrinkage", "spread"):
+        for name in ("shrinkage", "spread", "rate"):
             if not 0 <= getattr(self, name) <= 1:
                 msg = f"{name} is {getattr(self, name)}: expected a number from 0 to 1"
                 raise ConfigError(msg)
@@ -148,11 +154,12 @@ class WeightRounder:
             msg = f"weight {weight.name!r} has values that are NaN or infinite"
             raise ModelError(msg)
         settings = self._settings
+        dense = np.count_nonzero(matrix) >= _LEAST_DENSITY * matrix.size
         return rounding(
             self._covariance(weight, matrix.shape),
             matrix.shape[1],
             shrinkage=settings.shrinkage,
-            spread=settings.spread,
+            spread=settings.spread if dense else 0.0,
         )
 
     def _covariance(self, weight: WeightMatrix, shape: tuple[int, ...]) -> Array:
@@ -179,10 +186,16 @@ class WeightRounder:
         one = np.asarray(step * how.scale, np.float32)
         row_steps = scales(one, how.rows).reshape(matrix.shape[:2])
         column_steps = scales(np.ones((), np.float32), how.columns)
-        symbols = round_columns(matrix, how.factor, row_steps, column_steps)
+        given = (matrix, how.factor, row_steps, column_steps)
+        symbols = round_columns(*given)
+        if self._settings.rate:
+            # What bits cost is told by the symbols of a first pass.
+            classes, bits = symbol_costs(weight.values(symbols))
+            price = Price(rate=self._settings.rate, classes=weight.matrix(classes), bits=bits)
+            symbols = round_columns(*given, price)
         first, second = (how.columns, how.rows) if weight.transposed else (how.rows, how.columns)
         grid = Grid(
-            quantizer=Scaled(step=float(one)),
+            quantizer=Scaled(),
             table={"step": one, "rows": first, "columns": second},
         )
         found = [(weight.name, grid, weight.values(symbols))]
@@ -199,8 +212,8 @@ class WeightRounder:
         values = self._values[name].reshape(-1) + shift
         largest = float(np.abs(values).max()) or 1.0
         step = max(np.sqrt(12 * _BIAS_SHARE * float(np.median(spread))), largest * 2.0**-20)
-        quantizer = Uniform(step=float(np.float32(step)))
-        table = quantizer.fitter(values.shape).table()
+        quantizer = Uniform()  # whose table has the step
+        table = Uniform(step=float(np.float32(step))).fitter(values.shape).table()
         shape = self._values[name].shape
         found = quantizer.quantize(values.astype(np.float32).reshape(1, *shape), table)[0]
         return name, Grid(quantizer=quantizer, table=table), found

@@ -4,7 +4,7 @@
     7   1  version, 1
     8   4  size of the header as it is stored
     12  4  its CRC-32
-    16  …  the header: JSON, deflated (zlib)
+    16  …  the header: JSON, deflated (zlib) with a preset dictionary
     …      parts, one after the other: bytes, and their CRC-32 (4 bytes)
 
 Numbers are little-endian. The header's "parts" are the sizes of the parts in bytes, without the
@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
 from narrows.errors import CorruptData, InputError
+from narrows.packed.preset import deflated, inflated
 
-VERSION: Final = 1
+VERSION: Final = 2
+_READ: Final = (1, 2)  # the first had no preset dictionary
 SUFFIX: Final = ".narrows"
 _MAGIC: Final = b"narrows"
 _HEAD: Final = struct.Struct("<7sBII")
@@ -108,7 +110,7 @@ def write_container(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
         ({'kind': 'demo'}, b'one', b'')
     """
     told = {**header, "parts": [len(part) for part in parts]}
-    packed = zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 9)
+    packed = deflated(json.dumps(told, separators=(",", ":")).encode())
     head = _HEAD.pack(_MAGIC, VERSION, len(packed), zlib.crc32(packed))
     checked = (part + _CHECK.pack(zlib.crc32(part)) for part in parts)
     return b"".join((head, packed, *checked))
@@ -163,9 +165,9 @@ def _header(file: BinaryIO, size: int, name: str) -> tuple[dict[str, Any], int]:
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise _corrupt(name, "it does not begin as one")
     _, version, length, check = _HEAD.unpack(head)
-    if version != VERSION:
+    if version not in _READ:
         msg = (
-            f"{name} is a packed file of version {version}, this narrows reads version {VERSION}: "
+            f"{name} is a packed file of version {version}, this narrows reads 1 to {VERSION}: "
             "install a newer narrows, or pack it with this one"
         )
         raise CorruptData(msg)
@@ -174,11 +176,9 @@ def _header(file: BinaryIO, size: int, name: str) -> tuple[dict[str, Any], int]:
     packed = file.read(length)
     if zlib.crc32(packed) != check:
         raise _corrupt(name, "the header's checksum differs")
-    stream = zlib.decompressobj()
     try:
-        text = stream.decompress(packed, _MOST_HEADER_BYTES)
-        header = json.loads(text) if stream.eof and not stream.unused_data else None
-    except (zlib.error, ValueError, RecursionError):
+        header = json.loads(inflated(packed, _MOST_HEADER_BYTES))
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise _corrupt(name, "its header is no JSON object")

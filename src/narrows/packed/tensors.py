@@ -163,8 +163,10 @@ def _unpacked(
     if last.key != "symbols" or prod(last.shape) > MAX_SYMBOLS:
         raise _corrupt(name, "its last array is not its symbols")
     symbols = coder.decode(data, last.shape, _under("coder.", found) or _table(coder, last.shape))
+    if last.shape == (1, prod(shape)):
+        symbols = symbols.reshape(shape)
     if entry["quantizer"] is None:
-        if last.shape != shape or dtype not in _INTEGERS:
+        if symbols.shape != shape or dtype not in _INTEGERS:
             raise _corrupt(name, f"symbols {last.shape} are no {dtype} {shape}")
         values = symbols.astype(dtype)
         if not np.array_equal(values, symbols):
@@ -187,7 +189,17 @@ def _on_grid(
 
 
 def _coded(symbols: NDArray[np.int32], coder: Coder) -> list[tuple[Stored, bytes]]:
-    """Symbols, and before them what their coder needs."""
+    """Symbols, and before them what their coder needs.
+
+    Tables for each row cost more than they save where rows are short: then all are one row.
+    """
+    if isinstance(coder, Adaptive):
+        return _coded_as(symbols, coder)
+    tried = (_coded_as(one, coder) for one in (symbols, symbols.reshape(1, -1)))
+    return min(tried, key=lambda made: sum(len(data) for _, data in made))
+
+
+def _coded_as(symbols: NDArray[np.int32], coder: Coder) -> list[tuple[Stored, bytes]]:
     table = _table(coder, symbols)
     needed = {} if isinstance(coder, Adaptive) else table
     data = coder.encode(symbols, table)

@@ -146,6 +146,34 @@ class Adaptive(Coder):
         return found
 
 
+def symbol_costs(symbols: Symbols) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """What symbols take and what others in their places would take, for rounding by rate.
+
+    Args:
+        symbols: (rows, columns...).
+
+    Returns:
+        The class of each symbol, and the bits of the symbols -60 … 60 in each class, as its counts
+        are in the end; what lies outside counts as the last one does.
+
+    Example:
+        >>> classes, bits = symbol_costs(np.eye(40, dtype=np.int32))
+        >>> int(classes.max()), bool(bits[0, 60] < 1 < bits[0, 61] < bits[0, 62])
+        (0, True)
+    """
+    rows = symbols.reshape(len(symbols), -1)
+    levels = min(candidates(rows), key=lambda tried: _cost_bits(rows, tried))
+    found = levels.classes(0, rows.size, rows.shape[1])
+    known, classes = np.unique(found, return_inverse=True)
+    span = np.arange(-_REACH, _REACH + 1)
+    bits = np.empty((known.size, span.size))
+    for number, level in enumerate(known.tolist()):
+        shift, state = _state(level, {})
+        state.learn(_codes(rows.reshape(-1)[found == level] >> shift))
+        bits[number] = state.bits()[_codes(span >> shift)] + shift
+    return classes.reshape(symbols.shape).astype(np.int16), bits
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Piece:
@@ -185,6 +213,10 @@ class _Counts:
         """Take in what was coded."""
         self._counts += _UNIT * np.bincount(codes, minlength=self._counts.size)
         self._seen += codes.size
+
+    def bits(self) -> NDArray[np.float64]:
+        """What each code takes, by the counts so far."""
+        return np.asarray(np.log2(TOTAL) - np.log2(self._scaled()))
 
     def _scaled(self) -> NDArray[np.int64]:
         counts = self._counts * (TOTAL - self._counts.size) // self._counts.sum() + 1
