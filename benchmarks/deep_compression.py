@@ -7,8 +7,8 @@ DATA is a folder with MNIST (see narrows.zoo.mnist); OUT keeps every training an
 of lenet.py, whose dense and pruned networks are taken from there. Ways:
 
 * Deep Compression: magnitude pruning, k-means codebooks of 8 bits for convolutions and 5 for linear
-  layers whose centres are trained, symbols by Huffman, in the file of a torch network; and the same
-  symbols by adaptive ANS.
+  layers whose centres are trained, with the dense network as the teacher of both, symbols by
+  Huffman, in the file of a torch network; and the same symbols by adaptive ANS.
 * ours: fewer weights by surgery (LeNet-5) or by magnitude in many rounds with the dense network as
   the teacher (LeNet-300-100), rounded without training as `narrows pack` does it.
 * nncodec, ISO/IEC 15938-17, if PYTHON has it (see nncodec_file.py), on the same pruned weights.
@@ -39,7 +39,7 @@ from narrows.compress import Chain, CodebookSharing, MagnitudePruning, Method, t
 from narrows.files import write_atomic
 from narrows.graph.calibrate import fit_batches
 from narrows.graph.load import Model, load
-from narrows.graph.round_weights import WeightRounder
+from narrows.graph.round_weights import RoundSettings, WeightRounder
 from narrows.graph.second_moments import input_moments
 from narrows.graph.weight_matrices import weight_matrices
 from narrows.store import load_network, pack_network
@@ -50,12 +50,20 @@ from packing import Judge, Packed, coarsest, nncodec, ours, reported
 
 EXAMPLES: Final = 2000
 MOST_DIVERGENCE: Final = 0.005
-MAGNITUDE: Final = {"LeNet-5": "magnitude", "LeNet-300-100": "magnitude-300"}
+_ROUND: Final = TrainSettings(epochs=8, learning_rate=0.01, weight_decay=1e-4)
+PRUNED: Final[dict[str, Method]] = {
+    "LeNet-5": MagnitudePruning(
+        by="layer",
+        targets=(0.7, 0.85, 0.925, 0.95),
+        layers={"conv1": (0.2, 0.3, 0.34, 0.34), "ip2": (0.5, 0.7, 0.81, 0.81)},
+        retrain=_ROUND,
+    ),
+    "LeNet-300-100": MagnitudePruning(by="global", targets=(0.7, 0.85, 0.92, 0.94), retrain=_ROUND),
+}
 CENTRES: Final = {
     "LeNet-5": CodebookSharing(levels=32, layers={"conv1": 256, "conv2": 256}, finetune=TUNE),
     "LeNet-300-100": CodebookSharing(levels=64, finetune=TUNE),
 }
-_ROUND: Final = TrainSettings(epochs=8, learning_rate=0.01, weight_decay=1e-4)
 FEWER: Final[dict[str, tuple[str, Method]]] = {
     "LeNet-5": ("surgery", ROWS["surgery"].method),
     "LeNet-300-100": (
@@ -99,10 +107,8 @@ def _shared(
     dense: TrainingTask, name: str, seed: int, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Deep Compression: pruned, shared, coded."""
-    pruned = _made(MAGNITUDE[name], ROWS[MAGNITUDE[name]].method, dense, seed, options)
-    place = options.folder / f"centres-{MAGNITUDE[name]}-{seed}"
-    task = taught(replace(pruned, teacher=dense.model), temperature=1.0)
-    found = replace(CENTRES[name], seed=seed).apply(task, folder=place, progress=_tell)
+    method = Chain(methods=(PRUNED[name], replace(CENTRES[name], seed=seed)))
+    found = _made(f"deep-compression-{name}", method, dense, seed, options).model
     original = _exported(dense, dense)
     rows = []
     coders: dict[str, Coder] = {"Huffman": Huffman(), "adaptive ANS": Adaptive()}
@@ -129,7 +135,7 @@ def _rounded(
     original, model = (_exported(dense, one) for one in (dense, sparse))
     weights = weight_matrices(model)
     moments = input_moments(model, weights, fit_batches(dense.task, model, EXAMPLES))
-    ways = {"narrows": ours(WeightRounder(model, weights, moments))}
+    ways = {"narrows": ours(WeightRounder(model, weights, moments, RoundSettings(rate=0.12)))}
     if options.nncodec:
         ways["nncodec"] = nncodec(model, options.folder / "nncodec", options.nncodec, opt_qp=False)
         ways["nncodec, opt_qp"] = nncodec(
@@ -151,7 +157,7 @@ def _made(
 ) -> TrainingTask:
     """The task with the network a method makes of the dense one."""
     place = options.folder / f"{row}-{seed}"
-    asked = taught(dense) if row.startswith("gradual") else dense
+    asked = dense if row == "surgery" else taught(dense)
     return replace(dense, model=method.apply(asked, folder=place, progress=_tell))
 
 

@@ -1,6 +1,7 @@
 """One plan of a network, in int8, pruned and distilled too, and its recommendation run for real.
 
     python benchmarks/plan_variants.py DATA FAMILIES OUT [--family NAME] [--out FILE.json]
+    python benchmarks/plan_variants.py DATA FAMILIES OUT --packed --flash 0.2
 
 DATA is a folder with CIFAR-10 (see narrows.zoo.cifar), FAMILIES what benchmarks/train_families.py
 left. The family is pruned to half its MACs and retrained, and a student of half its width learns
@@ -9,7 +10,9 @@ tries the original, both smaller networks and the int8 variant of each, the loss
 the original. What is recommended, and the best reported row of each variant, are deployed, served
 by a `narrows serve` process behind a thin link, and every report picture goes through: accuracy,
 bytes and latency must be those of the row. The latencies need a quiet machine. `--share` is what
-the device may do of the original's multiply-accumulates. OUT/page is the report.
+the device may do of the original's multiply-accumulates. With `--packed` the original and the
+pruned network are packed as well (`narrows pack`), and `--flash` is what may be kept on the device
+of the original's bytes: a bundle of a packed variant holds the packed file. OUT/page is the report.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from narrows.errors import NothingFits
 from narrows.files import make_folder, write_atomic
 from narrows.graph.cost import total_macs
 from narrows.graph.load import load
+from narrows.packed import SUFFIX
 from narrows.plan.candidate import Candidate
 from narrows.plan.choose import choose
 from narrows.plan.predict import Places
@@ -95,11 +99,25 @@ def _models(task: Task, options: argparse.Namespace) -> dict[str, Path]:
     )
     asked = training_task(_fewer(task, options.fit), original, batch_size=64, augment=crop_and_flip)
     taught = replace(asked, model=student, teacher=original)
-    return {
+    models = {
         options.family: _exported(asked, None, options.folder / "original"),
         "pruned": _exported(asked, pruning, options.folder / "pruned"),
         "distilled": _exported(taught, teaching, options.folder / "distilled"),
     }
+    if options.packed:
+        models["packed"] = _packed(models[options.family])
+        models["pruned and packed"] = _packed(models["pruned"])
+    return models
+
+
+def _packed(path: Path) -> Path:
+    """The packed file of a model; what a former run made is used."""
+    target = path.with_suffix(SUFFIX)
+    if not target.is_file() and (
+        code := narrows(["pack", str(path), "--task", TASK, "-o", str(target)])
+    ):
+        sys.exit(code)
+    return target
 
 
 def _exported(asked: TrainingTask, method: Method | None, stem: Path) -> Path:
@@ -134,6 +152,8 @@ def _plan(
         words += [f"--{name}", str(file)]
     words += ["--max-drop", str(options.max_drop), "--pictures", "jpeg,webp"]
     words += ["--max-macs", str(options.share * total_macs(load(path)))]
+    if options.flash is not None:
+        words += ["--max-flash", str(options.flash * path.stat().st_size)]
     if options.examples is not None:
         words += ["--examples", str(options.examples)]
     if options.pictures is not None:
@@ -177,6 +197,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=0.02, help="of retraining")
     parser.add_argument("--fit", type=int, help="pictures to train on")
     parser.add_argument("--share", type=float, default=0.4, help="of the MACs, on the device")
+    parser.add_argument("--packed", action="store_true", help="packed variants, too")
+    parser.add_argument("--flash", type=float, help="share of the bytes, kept on the device")
     parser.add_argument("--max-drop", type=float, default=0.02)
     parser.add_argument("--bandwidth", type=float, default=1e6, help="bits a second")
     parser.add_argument("--round-trip", type=float, default=0.02, help="seconds")

@@ -38,6 +38,12 @@ def pack(
         float, typer.Option(help="Divergence of the answers there, at most, in nats (classes).")
     ] = 0.02,
     examples: Annotated[int, typer.Option(min=1, help="Fit examples to round by.")] = 500,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="What a bit is worth, in squares of a step: 0.1 for pruned networks."
+        ),
+    ] = 0.0,
     exclude: Annotated[
         str, typer.Option(help="Left as they are: nodes, operators, first, last; with commas.")
     ] = "",
@@ -83,7 +89,7 @@ def pack(
             data = pack_model(original.proto, coder=chosen)
         else:
             names = [name.strip() for name in exclude.split(",") if name.strip()]
-            rounder = _rounder(original, judged_on, names, examples, threads, note)
+            rounder = _rounder(original, judged_on, names, examples, rate, threads, note)
             if size is not None:
                 note("search the step", 0, 0)
                 step = finest(rounder, int(size), coder=chosen)
@@ -103,10 +109,16 @@ def pack(
 
 
 def _rounder(
-    model: Model, task: Task, exclude: list[str], examples: int, threads: int, note: Note
+    model: Model,
+    task: Task,
+    exclude: list[str],
+    examples: int,
+    rate: float,
+    threads: int,
+    note: Note,
 ) -> WeightRounder:
     from narrows.graph.calibrate import fit_batches
-    from narrows.graph.round_weights import WeightRounder
+    from narrows.graph.round_weights import RoundSettings, WeightRounder
     from narrows.graph.second_moments import input_moments
     from narrows.graph.weight_matrices import weight_matrices
 
@@ -120,7 +132,7 @@ def _rounder(
     weights = weight_matrices(model, exclude)
     batches = fit_batches(task, model, examples)
     moments = input_moments(model, weights, batches, threads=threads, progress=tell)
-    return WeightRounder(model, weights, moments)
+    return WeightRounder(model, weights, moments, RoundSettings(rate=rate))
 
 
 def _searched(
