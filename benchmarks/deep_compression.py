@@ -13,8 +13,8 @@ of lenet.py, whose dense and pruned networks are taken from there. Ways:
   the teacher (LeNet-300-100), rounded without training as `narrows pack` does it.
 * nncodec, ISO/IEC 15938-17, if PYTHON has it (see nncodec_file.py), on the same pruned weights.
 
-Rounding of the last two is as coarse as the choose set allows: no drop there beyond its standard
-error, and little divergence. Files hold everything, structure and headers too; ratios are to the
+Rounding of the last two is as coarse as the choose set allows: no drop there beyond two standard
+errors, and little divergence. Files hold everything, structure and headers too; ratios are to the
 float32 bytes of the dense network's parameters. The test pictures are read once by each way.
 """
 
@@ -149,7 +149,7 @@ def _rounded(
 
 
 def _keeps(found: dict[str, float]) -> bool:
-    return found["drop"] <= found["error"] and found["divergence"] <= MOST_DIVERGENCE
+    return found["drop"] <= 2 * found["error"] and found["divergence"] <= MOST_DIVERGENCE
 
 
 def _made(

@@ -106,7 +106,7 @@ def _models(task: Task, options: argparse.Namespace) -> dict[str, Path]:
     }
     if options.packed:
         models["packed"] = _packed(models[options.family])
-        models["pruned and packed"] = _packed(models["pruned"])
+        models["pruned-packed"] = _packed(models["pruned"])
     return models
 
 
