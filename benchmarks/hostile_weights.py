@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import struct
@@ -11,23 +12,26 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+import torch
+from torch import nn
 
 from hostile_cases import Made, expect
 from mutations import spoiled, spoiled_json
 from narrows.coding import CODERS, QUANTIZERS, fit
 from narrows.coding.quantizers import Affine, Product, Residual, Scaled, Uniform
 from narrows.coding.quantizers.codebook import codebook_table
-from narrows.errors import CorruptData
+from narrows.errors import CorruptData, ModelError
 from narrows.graph.packed_model import pack_model, unpack_model
 from narrows.packed import Grid, PackedFile, pack
-from narrows.packed.preset import inflated
+from narrows.packed.preset import deflated, inflated
+from narrows.store import load_network, pack_network
 
 MOST_BYTES: Final = 1 << 22
 _HEAD: Final = struct.Struct("<7sBII")
 
 
 def good_files() -> list[bytes]:
-    """One file for each coder, of tensors on every kind of grid, and one of an ONNX model."""
+    """One file for each coder, of tensors on every kind of grid, and one of each kind of model."""
     random = np.random.default_rng(0)
     tensors: dict[str, Any] = {
         "bytes": random.integers(-9, 9, (6, 40)).astype(np.int8),
@@ -56,7 +60,13 @@ def good_files() -> list[bytes]:
     proto = onnx.parser.parse_model(text)
     weight = tensors["scaled"]
     proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "scaled"))
-    return [*files, pack_model(proto, grids={"scaled": grids["scaled"]})]
+    files.append(pack_model(proto, grids={"scaled": grids["scaled"]}))
+    torch.manual_seed(0)
+    recurrent = nn.GRU(20, 6, num_layers=2, batch_first=True)
+    files.append(pack_network(nn.Sequential(nn.Linear(30, 20), nn.ReLU(), recurrent)))
+    for data in files:  # or everything would be refused, and nothing found
+        _reading(data)()
+    return files
 
 
 def hostile_weights(files: list[bytes], rng: random.Random, recomputed: bool) -> Made:
@@ -84,8 +94,8 @@ def _checked(good: bytes, rng: random.Random) -> bytes:
     sized = isinstance(header, dict) and isinstance(header.get("parts"), list)
     if sized and kind <= 2:
         header["parts"] = [len(part) for part in parts]
-    packed = zlib.compress(json.dumps(header).encode())
-    head = _HEAD.pack(b"narrows", 1, len(packed), zlib.crc32(packed))
+    packed = deflated(json.dumps(header).encode())
+    head = _HEAD.pack(b"narrows", 2, len(packed), zlib.crc32(packed))
     body = b"".join(part + struct.pack("<I", zlib.crc32(part)) for part in parts)
     return head + packed + body
 
@@ -125,5 +135,8 @@ def _reading(data: bytes) -> Callable[[], None]:
             expect(grid is None or grid.quantizer.name in QUANTIZERS, f"{name} has no grid")
         if file.kind == "onnx":
             unpack_model(file)
+        if file.kind == "network":
+            with contextlib.suppress(ModelError):  # of the structure
+                load_network(data)
 
     return run

@@ -207,6 +207,32 @@ def test_moments_are_those_of_the_inputs_and_biases_take_the_mean_error(transpos
         assert np.array_equal(values.values(made.symbols[name]), found)
 
 
+@pytest.mark.parametrize(("middle", "spread"), [(10, 0.01), (100, 0.1), (1000, 0.1)])
+def test_inputs_far_from_zero_keep_their_covariance(middle: float, spread: float) -> None:
+    random = np.random.default_rng(0)
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="fc")
+    stored = {"w": random.normal(size=(64, 16)), "b": random.normal(size=16)}
+    weights_and_bias = {name: value.astype(np.float32) for name, value in stored.items()}
+    model = load(built([node], weights_and_bias, (64,), 16))
+    x = (middle + spread * random.normal(size=(300, 64))).astype(np.float32)
+    weights = weight_matrices(model)
+    moments = input_moments(model, weights, [x[:100], x[100:]])
+    known = np.cov(x.astype(np.float64).T, bias=True)
+    assert np.allclose(moments["w"].covariance[0], known, rtol=0.01, atol=0.001 * spread**2)
+    assert np.allclose(moments["w"].mean[0], x.mean(0, dtype=np.float64))
+    made = WeightRounder(model, weights, moments).rounded(0.1)
+    assert np.isfinite(run(session(made.proto), {"x": x})[0]).all()
+
+
+def test_covariances_that_are_none_are_made_to_be() -> None:
+    damaged = covariance(20)
+    damaged[0, 3, 3] *= 0.2  # no longer positive definite
+    found = rounding(damaged, 10, shrinkage=0.0, spread=1.0)
+    assert np.isfinite(found.factor).all()
+    with pytest.raises(ModelError, match="of no data"):
+        rounding((10 - 9 * np.eye(4))[None], 10, shrinkage=0.0, spread=1.0)
+
+
 def test_finer_steps_change_less_and_single_weights_can_be_rounded() -> None:
     model, x = small_network()
     weights = weight_matrices(model)
@@ -232,6 +258,8 @@ def test_what_cannot_be_rounded_is_told() -> None:
         WeightRounder(model, weights, moments).rounded(0.0)
     with pytest.raises(ConfigError, match=r"shrinkage is 1\.5"):
         RoundSettings(shrinkage=1.5)
+    with pytest.raises(ConfigError, match=r"a step of .* is too fine"):
+        WeightRounder(model, weights, moments).rounded(1e-9)
     with pytest.raises(InputError, match="no samples"):
         input_moments(model, weights, [])
     with pytest.raises(ModelError, match="no weights to round"):

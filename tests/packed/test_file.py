@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from narrows.coding import CODERS
+from narrows.coding import CODERS, fit
 from narrows.coding.arrays import DTYPES
-from narrows.coding.quantizers import Affine, Scaled, Uniform
+from narrows.coding.quantizers import Affine, Codebook, Product, Residual, Scaled, Sign, Uniform
 from narrows.errors import CodecError, CorruptData, InputError
 from narrows.packed import Grid, PackedFile, pack, unpack
+from narrows.packed.container import write_container
 from narrows.packed.preset import PRESET, deflated, inflated
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -44,7 +45,13 @@ def example() -> tuple[dict[str, np.ndarray], dict[str, Grid]]:
     other = affine.values(quantizer.quantize(weight[None], affine.table)[0])
     integers = np.arange(-50, 50, dtype=np.int8).reshape(4, 25)
     tensors = {"fc.weight": weight, "fc.bias": bias, "affine": other, "integers": integers}
-    return tensors, {"fc.weight": grid, "affine": affine}
+    grids = {"fc.weight": grid, "affine": affine}
+    for quantizer in (Product(levels=5, length=3), Residual(levels=4, stages=2), Sign()):
+        vectors = Grid(quantizer=quantizer, table=fit(quantizer, [weight[None]]))
+        tensors[quantizer.name] = vectors.values(quantizer.quantize(weight[None], vectors.table)[0])
+        if quantizer.name != "residual":  # sums of centres are not always found again
+            grids[quantizer.name] = vectors
+    return tensors, grids
 
 
 @pytest.mark.parametrize("coder", sorted(CODERS))
@@ -114,18 +121,83 @@ def test_a_tensor_off_its_grid_is_refused() -> None:
         pack({"w": weight + np.float32(1e-3)}, grids={"w": grid})
     with pytest.raises(CodecError, match="complex64"):
         pack({"w": np.zeros(3, np.complex64)})
+    with pytest.raises(CodecError, match="grids for v, which are no tensors"):
+        pack({"w": weight}, grids={"v": grid})
+    with pytest.raises(CodecError, match="more than 8 axes"):
+        pack({"w": np.zeros((1,) * 9, np.float32)})
+    with pytest.raises(CodecError, match=r"a header of 9\d+ bytes"):
+        pack({"x" * 9_000_000: weight})
 
 
 def rewritten(data: bytes, **changes: object) -> bytes:
     """With another header and its checksum."""
     _, _, size, _ = struct.unpack("<7sBII", data[:16])
     header = json.loads(inflated(data[16 : 16 + size], 1 << 20)) | changes
-    packed = zlib.compress(json.dumps(header).encode())
+    packed = deflated(json.dumps(header).encode())
     return (
-        struct.pack("<7sBII", b"narrows", 1, len(packed), zlib.crc32(packed))
+        struct.pack("<7sBII", b"narrows", 2, len(packed), zlib.crc32(packed))
         + packed
         + data[16 + size :]
     )
+
+
+def one_tensor(
+    shape: tuple[int, ...],
+    arrays: list[tuple[str, np.ndarray]],
+    coder: str | None = None,
+    quantizer: object = None,
+) -> bytes:
+    """A file of one tensor of raw arrays, whatever they are, with good checksums."""
+    codings = ["raw" if key != "symbols" else coder for key, _ in arrays]
+    entry = {
+        "name": "w",
+        "dtype": "float32",
+        "shape": list(shape),
+        "quantizer": quantizer,
+        "coder": coder,
+        "arrays": [
+            [key, array.dtype.name, list(array.shape), coding, array.nbytes]
+            for (key, array), coding in zip(arrays, codings, strict=True)
+        ],
+    }
+    part = b"".join(array.tobytes() for _, array in arrays)
+    return write_container({"kind": "tensors", "tensors": [entry]}, [part])
+
+
+FLOATS, ONES = np.zeros(4, np.float32), np.ones(4, np.uint8)
+SYMBOLS = ("symbols", np.zeros(0, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("reason", "data"),
+    [
+        ("do not fit its mask", one_tensor((4,), [("mask", ONES), ("values", FLOATS[:3])])),
+        ("do not fit its mask", one_tensor((4,), [("mask", ONES * 2), ("values", FLOATS)])),
+        ("neither values", one_tensor((4,), [("other", ONES), ("values", FLOATS)])),
+        ("two arrays 'mask'", one_tensor((4,), [("mask", ONES)] * 2 + [("values", FLOATS)])),
+        ("not its symbols", one_tensor((4,), [("symbols", ONES)], "raw")),
+        ("symbols of shape", one_tensor((0,), [SYMBOLS], "adaptive")),
+        ("", one_tensor((0,), [SYMBOLS], "ans")),
+        ("", one_tensor((4,), [("coder.counts", ONES), SYMBOLS], "huffman")),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(reason: str, data: bytes) -> None:
+    with pytest.raises(CorruptData, match=rf"tensor 'w' of the packed file is damaged.*{reason}"):
+        unpack(data)
+
+
+def test_a_table_of_another_shape_takes_no_memory() -> None:
+    zero = np.zeros((), np.int32)
+    pieces = np.zeros((9, 4, 2), np.float32)
+    for quantizer, table in (
+        (Codebook(levels=4), {"centres": np.zeros((1, 1 << 13), np.float32), "zero": zero}),
+        (Codebook(levels=4), {"centres": np.zeros(5, np.int8), "zero": zero}),
+        (Product(levels=4, length=2), {"centres": pieces, "components": np.array(4)}),
+        (Product(levels=4, length=3), {"centres": pieces, "components": np.array(18)}),
+        (Residual(levels=4, stages=9), {"centres": pieces}),
+    ):
+        with pytest.raises(CodecError, match=r"does not make \(18, 5\) of symbols \(9, 5\)"):
+            Grid(quantizer=quantizer, table=table).check_fits((9, 5), (18, 5))
 
 
 def test_files_that_are_not_whole_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from narrows.coding.coders import Ans, Huffman
 from narrows.compress import find_units, remove_units
 from narrows.errors import CorruptData, InputError, ModelError
 from narrows.packed import PackedFile, pack
-from narrows.store import load_network, save_network
+from narrows.store import load_network, pack_network, save_network
 from narrows.zoo.families import FAMILIES
 from narrows.zoo.lenet import lenet5
 
@@ -118,6 +119,54 @@ def test_a_hostile_structure_calls_nothing(tmp_path: Path, call: list[object], w
     path = rewritten(tmp_path / "net", lambda s: s["calls"].insert(1, call))  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match=words):
         load_network(path)
+
+
+_LIST: list[object] = []
+for _ in range(300):
+    _LIST = [_LIST]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"placeholder": "input=print('injected')"}, "no name of a call"),
+        ({"placeholder": "in put"}, "no name of a call"),
+        ({"placeholder": "lambda"}, "no name of a call"),
+        ({"keyword": "out=print('injected'), y"}, "no name of a call"),
+        ({"layer": "y\" if print('injected') else \"y"}, "no name of a layer"),
+        ({"argument": _LIST}, "no structure of a network"),
+        ({"type": "LSTM", "input_size": 1, "hidden_size": 1, "num_layers": 20000}, "more layers"),
+        ({"type": "Linear", "in_features": 10**6, "out_features": 10**6}, "no structure|size"),
+        ({"type": "MultiheadAttention", "embed_dim": 3, "num_heads": 2}, "cannot be made"),
+        ({"type": "GroupNorm", "num_groups": 0, "num_channels": 4}, "cannot be made"),
+        ({"type": "Hardtanh", "min_val": 4, "max_val": 2}, "cannot be made"),
+    ],
+    ids=str,
+)
+def test_a_hostile_structure_runs_and_allocates_nothing(
+    part: dict[str, object], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = PackedFile.open(pack_network(nn.Sequential(nn.Linear(3, 2))))
+    structure = file.container.header["structure"]
+    first, call, answer = structure["calls"]
+    if "type" in part:
+        kind = part.pop("type")
+        structure["layers"]["0"] = {"type": kind, "settings": part}
+    elif "layer" in part:
+        structure["layers"][part["layer"]] = structure["layers"].pop("0")
+        call[2] = part["layer"]
+    elif "placeholder" in part:
+        first[2] = part["placeholder"]
+    elif "keyword" in part:
+        call[4] = {part["keyword"]: 1}
+    else:
+        answer[3] = part["argument"]
+    tensors = {name: file.tensor(name) for name in file.names}
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=words):
+        load_network(pack(tensors, kind="network", extra={"structure": structure}))
+    assert time.monotonic() - began < 20
+    assert not capsys.readouterr().out
 
 
 def test_a_layer_that_is_not_listed_is_not_made(tmp_path: Path) -> None:

@@ -18,9 +18,13 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from narrows.errors import ConfigError, ModelError
+
 Array = NDArray[np.float64]
 
 _BLOCK: Final = 64
+_ADDED: Final = (1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance, to each; the least that does
+_LARGEST_SYMBOL: Final = 2**24
 _EIGHTHS: Final = 8
 _FARTHEST: Final = 120  # eighths of an octave that a level may be from its mean
 
@@ -58,8 +62,17 @@ def rounding(covariance: Array, rows: int, *, shrinkage: float, spread: float) -
     mean = np.maximum(variance.mean(1, keepdims=True), 1e-30)
     shrunk = covariance * (1 - shrinkage)
     diagonal = np.arange(size)
-    shrunk[:, diagonal, diagonal] = variance + 1e-3 * mean
-    factor = np.linalg.cholesky(np.linalg.inv(shrunk)).transpose(0, 2, 1)
+    factor = None
+    for added in _ADDED:
+        shrunk[:, diagonal, diagonal] = variance + added * mean
+        try:
+            factor = np.linalg.cholesky(np.linalg.inv(shrunk)).transpose(0, 2, 1)
+        except np.linalg.LinAlgError:
+            continue
+        break
+    if factor is None:
+        msg = "covariances of inputs are of no data: take more samples, or leave the weight out"
+        raise ModelError(msg)
     own = np.einsum("gcc->gc", factor)
     level = np.log2(own) * spread
     middle = float(level.mean())
@@ -126,6 +139,9 @@ def round_columns(
 
     Returns:
         Integers of the shape of the weights.
+
+    Raises:
+        ConfigError: A step is so fine that float32 has not all its multiples.
     """
     own = np.log(column_steps) - np.log(np.einsum("gcc->gc", factor))
     values = np.exp(2 * (own - own.mean()))
@@ -139,6 +155,11 @@ def round_columns(
             step = row_steps * column_steps[j]
             value = left[:, :, j]
             scaled = value / step
+            if not np.abs(scaled).max(initial=0) < _LARGEST_SYMBOL:
+                msg = (
+                    f"a step of {step.min():.3g} is too fine: its multiples pass {_LARGEST_SYMBOL}"
+                )
+                raise ConfigError(msg)
             if price is None:
                 symbols[:, :, j] = np.floor(scaled + 0.5)
             else:

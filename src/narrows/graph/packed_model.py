@@ -46,7 +46,8 @@ def pack_model(
             part of a packed model is packed at once.
 
     Raises:
-        ModelError: Weights lie in other files, or a grid is of a weight that is not there.
+        ModelError: Weights lie in other files, a grid is of a weight that is not there, or the
+            graph is too large.
         CodecError: A weight does not lie on its grid.
 
     Example:
@@ -75,6 +76,12 @@ def pack_model(
             for field in _VALUES:
                 tensor.ClearField(field)
     graph = skeleton.SerializeToString(deterministic=True)
+    if len(graph) > _MOST_GRAPH_BYTES:
+        msg = (
+            f"the graph without its weights takes {len(graph)} bytes, a packed file holds "
+            f"{_MOST_GRAPH_BYTES}: make its large constants initializers"
+        )
+        raise ModelError(msg)
     chosen = {name: grid for name, grid in (grids or {}).items() if name in tensors}
     return pack(
         tensors,

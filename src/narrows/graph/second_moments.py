@@ -85,10 +85,14 @@ class _Sums:
     def __init__(self) -> None:
         self._first: NDArray[np.float64] | None = None
         self._second: NDArray[np.float64] | None = None
+        self._near: Array | None = None
         self._count = 0
 
     def add(self, weight: WeightMatrix, data: Array, most: int) -> None:
         x = weight.windows(data, most)
+        # From about their mean, or squares of inputs far from zero would drown what varies.
+        self._near = x.mean(1, keepdims=True) if self._near is None else self._near
+        x = x - self._near
         first = x.sum(1, dtype=np.float64)
         # In float32, which is many times faster; a batch is small enough for its digits.
         second = np.matmul(x.transpose(0, 2, 1), x).astype(np.float64)
@@ -99,9 +103,10 @@ class _Sums:
     def moments(self, name: str) -> Moments:
         assert self._first is not None
         assert self._second is not None
+        assert self._near is not None
         mean = self._first / self._count
         covariance = self._second / self._count - mean[:, :, None] * mean[:, None, :]
         if not np.isfinite(covariance).all():
             msg = f"inputs of {name!r} are NaN or infinite on a sample: look at the preprocessing"
             raise ModelError(msg)
-        return Moments(mean=mean, covariance=covariance, count=self._count)
+        return Moments(mean=mean + self._near[:, 0], covariance=covariance, count=self._count)

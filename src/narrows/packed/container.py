@@ -1,7 +1,7 @@
 """The envelope of a packed file: a header of JSON, then parts, each with its checksum.
 
     0   7  "narrows"
-    7   1  version, 1
+    7   1  version, 2
     8   4  size of the header as it is stored
     12  4  its CRC-32
     16  …  the header: JSON, deflated (zlib) with a preset dictionary
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
-from narrows.errors import CorruptData, InputError
+from narrows.errors import CodecError, CorruptData, InputError
 from narrows.packed.preset import deflated, inflated
 
 VERSION: Final = 2
@@ -110,7 +110,11 @@ def write_container(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
         ({'kind': 'demo'}, b'one', b'')
     """
     told = {**header, "parts": [len(part) for part in parts]}
-    packed = deflated(json.dumps(told, separators=(",", ":")).encode())
+    text = json.dumps(told, separators=(",", ":")).encode()
+    if len(text) > _MOST_HEADER_BYTES:
+        msg = f"a header of {len(text)} bytes is more than a packed file may have: divide it"
+        raise CodecError(msg)
+    packed = deflated(text)
     head = _HEAD.pack(_MAGIC, VERSION, len(packed), zlib.crc32(packed))
     checked = (part + _CHECK.pack(zlib.crc32(part)) for part in parts)
     return b"".join((head, packed, *checked))

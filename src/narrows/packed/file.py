@@ -52,7 +52,7 @@ def pack(
             the same values.
 
     Raises:
-        CodecError: A tensor does not lie on its grid, or cannot be stored.
+        CodecError: A tensor does not lie on its grid, or cannot be stored; or a grid is of none.
 
     Example:
         >>> from narrows.coding.quantizers import Scaled
@@ -63,6 +63,9 @@ def pack(
         >>> unpack(data)["weight"].tolist()
         [[0.5, -1.0], [0.0, 2.0]]
     """
+    if unknown := sorted(set(grids or {}) - set(tensors)):
+        msg = f"there are grids for {', '.join(unknown[:5])}, which are no tensors here"
+        raise CodecError(msg)
     entries, parts = [], []
     for name, values in tensors.items():
         if like is not None and like.holds(name, values):

@@ -26,7 +26,7 @@ from narrows.coding.arrays import DTYPES, ArrayCodec
 from narrows.coding.coders import Adaptive
 from narrows.coding.coders.symbols import MAX_SYMBOLS
 from narrows.config import from_dict, to_dict
-from narrows.errors import CorruptData, NarrowsError
+from narrows.errors import CodecError, CorruptData, NarrowsError
 from narrows.packed.exact import exact_grids
 from narrows.packed.grid import Grid
 
@@ -73,6 +73,12 @@ def pack_tensor(
     Raises:
         CodecError: The values do not lie on the grid, or are of a type that cannot be stored.
     """
+    if values.ndim > _MOST_AXES or values.size > MAX_SYMBOLS:
+        msg = (
+            f"{values.shape} has more than {_MOST_AXES} axes or {MAX_SYMBOLS} numbers, which a "
+            "packed file cannot hold: divide it"
+        )
+        raise CodecError(msg)
     if grid is not None and values.size:
         return _on_grid(name, values, grid, coder)
     if values.dtype.name in _INTEGERS and values.size >= _LEAST_CODED:
@@ -99,8 +105,6 @@ def unpack_tensor(entry: Mapping[str, Any], part: bytes) -> tuple[NDArray[Any], 
         raise _corrupt(name, f"its arrays do not fill the {len(part)} bytes of its part")
     try:
         return _unpacked(entry, name, dtype, shape, stored, part)
-    except CorruptData:
-        raise
     except (NarrowsError, KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise _corrupt(name, " ".join(str(error).split())[:200]) from error
 
@@ -152,31 +156,36 @@ def _unpacked(
     found: dict[str, NDArray[Any]] = {}
     place = 0
     for one in tables:
+        if one.key in found:
+            raise CodecError(f"it has two arrays {one.key!r}")
         found[one.key] = _read_array(one, part[place : place + one.size_bytes])
         place += one.size_bytes
     data = part[place:]
     if entry["coder"] is None:
-        if last.key != "values" or last.dtype != dtype or set(found) > {"mask"}:
-            raise _corrupt(name, "it has neither values nor a coder")
-        return _placed(_read_array(last, data), found.get("mask"), shape, name), None
+        if last.key != "values" or last.dtype != dtype or not set(found) <= {"mask"}:
+            raise CodecError("it has neither values nor a coder")
+        return _placed(_read_array(last, data), found.get("mask"), shape), None
     coder = CODERS[entry["coder"]]()
-    if last.key != "symbols" or prod(last.shape) > MAX_SYMBOLS:
-        raise _corrupt(name, "its last array is not its symbols")
-    symbols = coder.decode(data, last.shape, _under("coder.", found) or _table(coder, last.shape))
+    if (last.key, last.dtype, last.coding) != ("symbols", "int32", coder.name):
+        raise CodecError("its last array is not its symbols")
+    own = isinstance(coder, Adaptive)  # needs no table in the file
+    table = _table(coder, last.shape) if own else _under("coder.", found)
+    symbols = coder.decode(data, last.shape, table)
     if last.shape == (1, prod(shape)):
         symbols = symbols.reshape(shape)
     if entry["quantizer"] is None:
         if symbols.shape != shape or dtype not in _INTEGERS:
-            raise _corrupt(name, f"symbols {last.shape} are no {dtype} {shape}")
+            raise CodecError(f"symbols {last.shape} are no {dtype} {shape}")
         values = symbols.astype(dtype)
         if not np.array_equal(values, symbols):
-            raise _corrupt(name, f"its symbols leave {dtype}")
+            raise CodecError(f"its symbols leave {dtype}")
         return values, None
     quantizer = from_dict(QUANTIZERS[entry["quantizer"]["name"]], entry["quantizer"])
     grid = Grid(quantizer=quantizer, table=_under("quantizer.", found))
+    grid.check_fits(symbols.shape, shape)
     values = grid.values(symbols)
     if values.shape != shape or values.dtype.name != dtype:
-        raise _corrupt(name, f"it decodes to {values.dtype} {values.shape}, not {dtype} {shape}")
+        raise CodecError(f"it decodes to {values.dtype} {values.shape}, not {dtype} {shape}")
     return values, grid
 
 
@@ -184,16 +193,20 @@ def _on_grid(
     name: str, values: NDArray[Any], grid: Grid, coder: Coder
 ) -> tuple[dict[str, Any], bytes]:
     tables = [_array(f"quantizer.{key}", array) for key, array in grid.table.items()]
-    stored = [*tables, *_coded(grid.symbols(values), coder)]
+    symbols = grid.symbols(values)
+    stored = [*tables, *_coded(symbols, coder, whole=symbols.size == values.size)]
     return _entry(name, values, grid.quantizer, coder, stored)
 
 
-def _coded(symbols: NDArray[np.int32], coder: Coder) -> list[tuple[Stored, bytes]]:
+def _coded(
+    symbols: NDArray[np.int32], coder: Coder, *, whole: bool = True
+) -> list[tuple[Stored, bytes]]:
     """Symbols, and before them what their coder needs.
 
-    Tables for each row cost more than they save where rows are short: then all are one row.
+    Tables for each row cost more than they save where rows are short: then all are one row, if
+    there is a symbol for each value, so that the rows are known again.
     """
-    if isinstance(coder, Adaptive):
+    if isinstance(coder, Adaptive) or not whole:
         return _coded_as(symbols, coder)
     tried = (_coded_as(one, coder) for one in (symbols, symbols.reshape(1, -1)))
     return min(tried, key=lambda made: sum(len(data) for _, data in made))
@@ -267,16 +280,16 @@ def _raw(key: str, array: NDArray[Any]) -> tuple[Stored, bytes]:
 
 
 def _placed(
-    values: NDArray[Any], mask: NDArray[Any] | None, shape: tuple[int, ...], name: str
+    values: NDArray[Any], mask: NDArray[Any] | None, shape: tuple[int, ...]
 ) -> NDArray[Any]:
     """The values where a mask says, zero elsewhere; without a mask all there are."""
     if mask is None:
         if values.shape != shape:
-            raise _corrupt(name, f"values {values.shape} are no {shape}")
+            raise CodecError(f"values {values.shape} are no {shape}")
         return values
     good = mask.shape == shape and mask.dtype == np.uint8 and bool((mask <= 1).all())
     if not good or values.shape != (int(mask.sum()),):
-        raise _corrupt(name, f"values {values.shape} do not fit its mask {mask.shape}")
+        raise CodecError(f"values {values.shape} do not fit its mask {mask.shape}")
     placed = np.zeros(shape, values.dtype)
     placed[mask == 1] = values
     return placed

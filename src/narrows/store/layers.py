@@ -43,6 +43,10 @@ _RECURRENT: Final = (
     *("bidirectional", "proj_size", "nonlinearity"),
 )
 _COUNTED: Final = {"CountedLayerNorm": CountedLayerNorm, "CountedGroupNorm": CountedGroupNorm}
+_WRONG: Final = (
+    *(KeyError, TypeError, ValueError, RuntimeError, AttributeError),
+    *(AssertionError, ArithmeticError),
+)
 # Whole branches are dropped in training only; what is stored is run.
 _NOTHING: Final = ("StochasticDepth",)
 
@@ -93,7 +97,7 @@ def build_layer(name: str, kind: str, settings: Mapping[str, Any]) -> nn.Module:
         if kind == "ReducedAttention":
             return _attention(**settings)
         return LAYERS[kind](**settings)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except _WRONG as error:
         msg = f"layer {name!r} of type {kind!r} cannot be made with {dict(settings)}: {error}"
         raise ModelError(msg) from error
 

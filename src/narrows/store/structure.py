@@ -12,6 +12,8 @@ target, arguments by place and by name. What JSON does not know is an object wit
 
 from __future__ import annotations
 
+import keyword
+import re
 from typing import Any, Final
 
 import torch
@@ -31,6 +33,11 @@ _DTYPES: Final = {
         *("int32", "int64"),
     )
 }
+_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
+_WRONG: Final = (
+    *(KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, AssertionError),
+    *(ArithmeticError, MemoryError, SyntaxError),  # torch and torch.fx, of what makes no sense
+)
 _OPERATIONS: Final = (
     "placeholder",
     "get_attr",
@@ -56,6 +63,9 @@ def describe(model: nn.Module) -> tuple[dict[str, Json], fx.GraphModule]:
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for node in module.graph.nodes:
         target: Any = node.target
+        if node.op in ("call_module", "get_attr") and not _NAME.fullmatch(str(target)):
+            msg = f"{str(target)!r} cannot be stored: letters, digits, _, - and dots make a name"
+            raise ModelError(msg)
         if node.op == "call_module":
             name = str(target)
             described = describe_layer(name, module.get_submodule(name))
@@ -86,28 +96,38 @@ def build(structure: Json, weights: dict[str, torch.Tensor]) -> fx.GraphModule:
         ModelError: It is no structure, or the weights are of another network.
     """
     try:
-        layers, calls = structure["layers"].items(), list(structure["calls"])
-        root = nn.Module()
-        for name, layer in layers:
-            settings = {key: _read({}, value) for key, value in layer["settings"].items()}
-            _put(root, name, build_layer(name, layer["type"], settings))
-        for name, kind in structure["tensors"].items():
-            value = weights[name]
-            _put(root, name, nn.Parameter(value) if kind == "parameter" else value)
-        graph = fx.Graph()
-        nodes: dict[str, fx.Node] = {}
-        for call in calls:
-            nodes[call[0]] = _call(graph, nodes, *call)
-        graph.lint()
-        made = fx.GraphModule(root, graph)
-        made.load_state_dict(weights)
+        made = _built(structure, weights)
     except ModelError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+    except _WRONG as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"this is no structure of a network, or not of these weights: {reason}"
         raise ModelError(msg) from error
     return made.eval()
+
+
+def _built(structure: Json, weights: dict[str, torch.Tensor]) -> fx.GraphModule:
+    layers, calls = structure["layers"].items(), list(structure["calls"])
+    root = nn.Module()
+    # Without memory: what the layers hold comes from the weights, or there is a reason to refuse.
+    with torch.device("meta"):
+        for name, layer in layers:
+            settings = {key: _read({}, value) for key, value in layer["settings"].items()}
+            if settings.get("num_layers", 0) > len(weights):
+                msg = f"{name!r} has more layers than there are weights"
+                raise ModelError(msg)
+            _put(root, name, build_layer(name, layer["type"], settings))
+    for name, kind in structure["tensors"].items():
+        value = weights[name]
+        _put(root, name, nn.Parameter(value) if kind == "parameter" else value)
+    graph = fx.Graph()
+    nodes: dict[str, fx.Node] = {}
+    for call in calls:
+        nodes[call[0]] = _call(graph, nodes, *call)
+    graph.lint()
+    made = fx.GraphModule(root, graph)
+    made.load_state_dict(weights, assign=True)
+    return made
 
 
 def _call(
@@ -122,6 +142,11 @@ def _call(
     if operation not in _OPERATIONS:
         msg = f"{name} is a {operation!r}: expected one of {', '.join(_OPERATIONS)}"
         raise ModelError(msg)
+    # torch.fx writes source of these and runs it.
+    for word in (name, *named, *((target,) if operation == "placeholder" else ())):
+        if type(word) is not str or not word.isidentifier() or keyword.iskeyword(word):
+            msg = f"{word!r} is no name of a call or of an argument"
+            raise ModelError(msg)
     given = tuple(_read(nodes, value) for value in arguments)
     called: Any = target
     if operation == "call_method":
@@ -139,6 +164,9 @@ def _call(
 
 def _put(root: nn.Module, name: str, value: nn.Module | nn.Parameter | torch.Tensor) -> None:
     """A layer or a weight under its qualified name, the modules on the way made where needed."""
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} is no name of a layer or of a weight: letters, digits, _, - and dots are"
+        raise ModelError(msg)
     *parents, last = name.split(".")
     owner = root
     for parent in parents:

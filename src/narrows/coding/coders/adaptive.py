@@ -234,7 +234,7 @@ def _pieces(rows: Symbols, levels: Levels) -> tuple[list[_Piece], NDArray[np.int
     ]
     found: dict[int, _Counts] = {}
     escaped = []
-    for _, classes, flat in _chunks(rows.reshape(-1), levels, rows.shape[1]):
+    for classes, flat in _chunks(rows.reshape(-1), levels, rows.shape[1]):
         high = np.empty(flat.shape, np.int32)
         for level in np.unique(classes).tolist():
             members = np.flatnonzero(classes == level)
@@ -271,35 +271,51 @@ def _decoded_all(data: bytes, shape: Shape) -> tuple[Symbols, Levels]:
     levels = Levels(base=base, step=step, rows=sides[0], columns=sides[1])
     symbols = np.empty(size, np.int32)
     found: dict[int, _Counts] = {}
-    shifts: list[tuple[NDArray[np.int64], int, NDArray[np.int64]]] = []
-    for first, classes, part in _chunks(symbols, levels, width):
+    lows: list[NDArray[np.int32]] = []
+    for classes, part in _chunks(symbols, levels, width):
         for level in np.unique(classes).tolist():
             members = np.flatnonzero(classes == level)
             shift, state = _state(level, found)
             part[members] = _decoded(stack, state, members.size) - _REACH
             if shift:
-                shifts.append((first + members, shift, decode_bits(stack, members.size, shift)))
+                lows.append(decode_bits(stack, members.size, shift).astype(np.int32))
     good = _decode_escapes(stack, symbols)
-    for places, shift, low in shifts:
-        symbols[places] = symbols[places] << shift | low.astype(np.int32)
+    if lows:
+        _put_low(symbols, levels, width, lows)
     if not good or not is_at_end(stack):
         msg = "the payload does not end where its symbols do; send it again"
         raise CorruptData(msg)
     return symbols.reshape(shape), levels
 
 
+def _put_low(
+    symbols: NDArray[np.int32], levels: Levels, width: int, lows: list[NDArray[np.int32]]
+) -> None:
+    """Put low bits below the others of their symbols, in place and in the order they came."""
+    left = iter(lows)
+    for classes, part in _chunks(symbols, levels, width):
+        for level in np.unique(classes).tolist():
+            if shift := _shift(level):
+                members = np.flatnonzero(classes == level)
+                part[members] = part[members] << shift | next(left)
+
+
 def _chunks(
     symbols: NDArray[np.int32], levels: Levels, width: int
-) -> Iterator[tuple[int, NDArray[np.int16], NDArray[np.int32]]]:
-    """First index, classes and symbols of each chunk."""
+) -> Iterator[tuple[NDArray[np.int16], NDArray[np.int32]]]:
+    """Classes and symbols of each chunk."""
     for first in range(0, symbols.size, _CHUNK):
         part = symbols[first : first + _CHUNK]
-        yield first, levels.classes(first, first + part.size, width), part
+        yield levels.classes(first, first + part.size, width), part
+
+
+def _shift(level: int) -> int:
+    return max(0, level // 4 - _MEAN_BITS)
 
 
 def _state(level: int, found: dict[int, _Counts]) -> tuple[int, _Counts]:
     """How many low bits of a class are coded as they are, and its counts so far."""
-    shift = max(0, level // 4 - _MEAN_BITS)
+    shift = _shift(level)
     if level not in found:
         found[level] = _Counts(level - 4 * shift)
     return shift, found[level]
