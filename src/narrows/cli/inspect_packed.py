@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import typer
 
+from narrows.cli.columns import print_columns
 from narrows.cli.inspect_files import make_console, plain, sides
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ class Row:
 
 def show_packed(path: Path, as_json: bool) -> None:
     """Bits per weight by tensor and by part; every byte of the file is counted once."""
-    from rich.table import Table
-
     from narrows.packed import PackedFile
     from narrows.units import bytes_text
 
@@ -72,28 +71,23 @@ def show_packed(path: Path, as_json: bool) -> None:
         f"[bold]{plain(str(path))}[/]: {file.kind}, {bytes_text(total)}, {weights:,} weights, "
         f"{8 * total / max(weights, 1):.3f} bits a weight"
     )
-    table = Table(box=None, pad_edge=False)
-    for title, right in (
-        *(("tensor", False), ("shape", False), ("grid", False), ("coder", False)),
-        *(("zeros", True), ("bytes", True), ("bits", True)),
-        *(("values", True), ("positions", True), ("tables", True)),
-    ):
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(
-            plain(row.name),
-            sides(row.shape),
-            row.quantizer,
-            row.coder,
-            f"{row.zeros / max(row.weights, 1):.0%}",
-            f"{row.size_bytes:,.0f}",
-            *(
-                f"{8 * size / max(row.weights, 1):.2f}"
-                for size in (row.size_bytes, row.values, row.positions, row.tables)
-            ),
-        )
-    console.print(table)
+    titles = ("tensor", "shape", "grid", "coder", "zeros", "bytes", "bits")
+    print_columns(console, [(*titles, "values", "positions", "tables"), *map(_cells, rows)])
     console.print(f"header and checksums {bytes_text(header)}, graph {bytes_text(rest)}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Bytes, and bits a weight: in all, and of each part."""
+    sizes = (row.size_bytes, row.values, row.positions, row.tables)
+    return (
+        row.name,
+        sides(row.shape),
+        row.quantizer,
+        row.coder,
+        f"{row.zeros / max(row.weights, 1):.0%}",
+        f"{row.size_bytes:,.0f}",
+        *(f"{8 * size / max(row.weights, 1):.2f}" for size in sizes),
+    )
 
 
 def _row(file: PackedFile, name: str) -> Row:
@@ -104,8 +98,9 @@ def _row(file: PackedFile, name: str) -> Row:
     entry, values = file.entries[name], file.tensor(name)
     stored = next(arrays for found, _, arrays in file.stored() if found == name)
     last = stored[-1]
-    tables = float(sum(one.size_bytes for one in stored[:-1]))
-    spent = {"values": float(last.size_bytes), "positions": 0.0}
+    masks = sum(one.size_bytes for one in stored[:-1] if one.key == "mask")
+    tables = float(sum(one.size_bytes for one in stored[:-1]) - masks)
+    spent = {"values": float(last.size_bytes), "positions": float(masks)}
     if last.coding == Adaptive.name:
         part = file.container.read(file.names.index(name))
         coder = Adaptive()

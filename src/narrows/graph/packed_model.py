@@ -21,6 +21,7 @@ from narrows.packed import Grid, PackedFile, pack
 from narrows.packed.preset import deflated, inflated
 
 _LEAST_VALUES: Final = 16
+_HELD: Final = {"network": "a network of PyTorch (`narrows.store.load_network` reads it)"}
 _MOST_GRAPH_BYTES: Final = 1 << 26
 _VALUES: Final = (
     *("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"),
@@ -104,7 +105,10 @@ def unpack_model(source: bytes | str | Path | PackedFile) -> onnx.ModelProto:
     file = source if isinstance(source, PackedFile) else PackedFile.open(source)
     called = file.container.name
     if file.kind != "onnx":
-        msg = f"{called} holds {file.kind}, no ONNX model: pack one with `narrows pack MODEL.onnx`"
+        msg = (
+            f"{called} holds {_HELD.get(file.kind, file.kind)}, no ONNX model: pack one with "
+            "`narrows pack MODEL.onnx`"
+        )
         raise CorruptData(msg)
     size = file.container.header.get("graph_bytes")
     proto = onnx.ModelProto()
