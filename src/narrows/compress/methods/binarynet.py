@@ -55,7 +55,8 @@ class BinaryNet(Method):
             normalisation, and no weight decay.
         activations: "deterministic", or "stochastic", which draws signs while it trains.
         norm: "batch" leaves the normalisation as it is; "shift" multiplies by powers of two in
-            all but the last (`ShiftBatchNorm`, with the eps and momentum of each one).
+            those of all binary layers but the one that the network ends with (`ShiftBatchNorm`,
+            with the eps and momentum of each one).
         init: "uniform" draws the weights from [−1, 1], by the seed of `training`; "given" begins
             with the network's own, clipped.
         loss: "squared_hinge" as in the paper, or the task's own.
@@ -135,7 +136,8 @@ class BinaryNet(Method):
             if block.reads is not None:
                 made = BinaryActivation(self.activations == "stochastic")
                 model.set_submodule(block.reads, made.train(model.training))
-        for block in blocks[:-1] if self.norm == "shift" else ():
+        hidden = [block for block in blocks if not block.ends]
+        for block in hidden if self.norm == "shift" else ():
             norm = _shift_norm(block.norm, model.get_submodule(block.norm))
             model.set_submodule(block.norm, norm)
 
