@@ -298,6 +298,15 @@ def test_another_order_is_refused_by_the_name_of_the_layer(task: TrainingTask, n
         METHOD.apply(replace(task, model=build()))
 
 
+@pytest.mark.parametrize(("place", "name"), [(1, "running_var"), (5, "weight"), (7, "bias")])
+def test_what_is_not_finite_is_refused_by_name(task: TrainingTask, place: int, name: str) -> None:
+    model = net(8)
+    with torch.no_grad():
+        getattr(model[place], name)[0] = torch.nan
+    with pytest.raises(ModelError, match=rf"'{place}\.{name}' is not finite"):
+        METHOD.apply(replace(task, model=model))
+
+
 def test_settings_without_meaning_are_refused(task: TrainingTask) -> None:
     for change in ({"activations": "both"}, {"norm": "layer"}, {"init": "zero"}, {"loss": "l2"}):
         with pytest.raises(ConfigError, match="expected one of"):

@@ -100,6 +100,23 @@ def masks_of_pruned(model: nn.Module) -> tuple[tuple[WeightLayer, Tensor], ...]:
     return tuple((layer, layer.value(model) != 0) for layer in pruned)
 
 
+def refuse_not_finite(model: nn.Module) -> None:
+    """See that no parameter or running statistic is infinite, and no other buffer NaN.
+
+    A sign hides what is not finite: a network would train and answer as if it were.
+
+    Raises:
+        ModelError: One is; the message names it.
+    """
+    values = (*model.named_parameters(), *model.named_buffers())
+    masks = {name for name, _ in model.named_buffers() if ".running_" not in f".{name}"}
+    for name, value in values:
+        wrong = value.isnan() if name in masks else ~value.isfinite()
+        if bool(wrong.any()):
+            msg = f"{name!r} is not finite throughout: train the network again"
+            raise ModelError(msg)
+
+
 def refuse_unknown(asked: Collection[str], known: Collection[str]) -> None:
     """See that all names asked for are names of layers.
 
