@@ -6,7 +6,6 @@ from fractions import Fraction
 import array_api_strict
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +53,7 @@ def test_short_types_become_the_same_multiples(bits):
     found = grid.convert(x)
     assert found.dtype == np.float16
     assert np.array_equal(found, grid.convert(wide).astype(np.float16))
+    torch = pytest.importorskip("torch")
     for kind in (torch.float16, torch.bfloat16):
         short = torch.from_numpy(x).to(kind)
         assert grid.quantize(short, {}).tolist() == grid.quantize(short.double(), {}).tolist()

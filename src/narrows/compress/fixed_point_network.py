@@ -22,6 +22,7 @@ from narrows.coding.quantizers import FixedPoint
 from narrows.compress.call_names import MOVING
 from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen
 from narrows.compress.node_by_node import called, kind_of, layer_of, run_nodes
+from narrows.compress.weight_layers import refuse_empty
 from narrows.errors import ConfigError, ModelError
 
 _KEEPING: Final = """
@@ -96,7 +97,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
         traced: Of linear and convolutional layers, rectifiers, pooling, dropout and additions.
 
     Raises:
-        ModelError: There is something else in it, or a weight is not finite.
+        ModelError: There is something else in it, or a weight is empty or not finite.
     """
 
     step: Tensor
@@ -223,9 +224,12 @@ def _checked(traced: fx.GraphModule) -> fx.GraphModule:
                 "convolutional layers, rectifiers, pooling, dropout and additions"
             )
             raise ModelError(msg)
-    if not any(kind_of(traced, node) in _WEIGHTED for node in traced.graph.nodes):
+    layers = [node for node in traced.graph.nodes if kind_of(traced, node) in _WEIGHTED]
+    if not layers:
         msg = "there is no linear or convolutional layer to train in fixed point"
         raise ModelError(msg)
+    for node in layers:
+        refuse_empty(str(node.target), layer_of(traced, node).weight)
     for name, value in traced.named_parameters():
         if not bool(value.isfinite().all()):
             msg = f"{name!r} is not finite throughout: train the network again"

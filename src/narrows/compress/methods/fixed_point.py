@@ -59,8 +59,9 @@ class FixedPointTraining(Method):
     Reference:
         Gupta, Agrawal, Gopalakrishnan, Narayanan, "Deep Learning with Limited Numerical Precision",
         ICML 2015, arXiv 1502.02551, sections 3 and 4. Departs from the paper: words may have their
-        point placed layer by layer; in evaluation all is rounded to the nearest; momentum is
-        Nesterov's, and its velocity is rounded, too.
+        point placed layer by layer; the gradient of an answer that has saturated is zero;
+        gradients of answers are each sample's own, n times its share of the mean; in evaluation
+        all is rounded to the nearest; momentum is Nesterov's, and its velocity is rounded, too.
     """
 
     name: ClassVar[str] = "fixed_point"
