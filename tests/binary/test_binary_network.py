@@ -171,6 +171,21 @@ def test_a_file_that_does_not_hold_together_is_refused(tmp_path: Path, name: str
         load_binary(rewritten(tmp_path / "net", CHANGES[name]))
 
 
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2"])
+def test_arrays_of_types_that_numpy_has_not_are_refused(tmp_path: Path, kind: str) -> None:
+    save_binary(network(), tmp_path / "net")
+    content = (tmp_path / "net").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    head, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    size = 2 if kind == "BF16" else 1
+    head["extra"] = {"dtype": kind, "shape": [3], "data_offsets": [len(data), len(data) + 3 * size]}
+    text = json.dumps(head).encode()
+    changed = len(text).to_bytes(8, "little") + text + data + bytes(3 * size)
+    (tmp_path / "net").write_bytes(changed)
+    with pytest.raises(ModelError, match="array 'extra' is of a type that NumPy does not know"):
+        load_binary(tmp_path / "net")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no binary network at"):
         load_binary(tmp_path / "net")

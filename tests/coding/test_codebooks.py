@@ -193,6 +193,21 @@ def test_fewer_numbers_than_levels_are_kept_as_they_are():
     assert symbols.tolist() == [[1, 1, 0, 2]]
 
 
+@pytest.mark.parametrize(
+    ("values", "levels", "centres"),
+    [
+        ([-1e3, 1e-15, 2e-15, 3e-15, 5], 8, [-1e3, 1e-15, 2e-15, 3e-15, 5]),
+        ([-1e30, 1, 2, 1e30], 4, [-1e30, 1, 2, 1e30]),
+        ([-1e3, 1e-15, 2e-15, 3e-15, 5], 3, [-1e3, 2e-15, 5]),
+        ([-1e30, 1, 2, 2, 3, 1e30], 3, [-1e30, 2, 1e30]),
+    ],
+)
+@pytest.mark.parametrize("start", ["linear", "density"])
+def test_large_numbers_take_nothing_from_centres_of_small_ones(values, levels, centres, start):
+    found = line_centres(np.array(values), levels, start=start)
+    assert found.tolist() == pytest.approx(centres, rel=1e-12, abs=0)
+
+
 def test_vector_centres_are_as_good_as_scikit_learns():
     groups = np.random.default_rng(4).normal(size=(3, 400, 4)).astype(np.float32)
     found = vector_centres(groups, 12)
@@ -306,6 +321,23 @@ def test_bits_of_weights_are_those_of_symbols_and_tables(quantizer):
     assert quantizer.weight_bits(24, 20) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "rows", "columns", "bits"),
+    [
+        # Four pieces, the last of one column: 3 bits each of 24 rows; 8 centres of 10 columns.
+        (Product(levels=8, length=3), 24, 10, 24 * 4 * 3 + 8 * 10 * 32),
+        (Product(levels=16, length=4), 10, 24, 10 * 6 * math.log2(10) + 10 * 24 * 32),
+        # Three stages: 3 bits each of 24 rows; 8 centres of 10 columns in every stage.
+        (Residual(levels=8, stages=3), 24, 10, 24 * 3 * 3 + 3 * 8 * 10 * 32),
+        (Residual(levels=8, stages=3), 10, 24, 10 * 3 * 3 + 3 * 8 * 24 * 32),
+        (Residual(levels=64, stages=2), 10, 24, 10 * 2 * math.log2(10) + 2 * 10 * 24 * 32),
+    ],
+    ids=repr,
+)
+def test_bits_of_vectors_are_those_counted_by_hand(quantizer, rows, columns, bits):
+    assert quantizer.weight_bits(rows, columns) == pytest.approx(bits)
+
+
 def test_signs_and_their_scale():
     x = np.random.default_rng(10).normal(size=(40, 5)).astype(np.float32)
     values, symbols, table = used(Sign(scale="mean"), x)
@@ -368,11 +400,37 @@ def test_numbers_that_are_not_finite_and_no_numbers_cannot_be_fitted_to(quantize
 
 
 @pytest.mark.parametrize(
+    "quantizer", [Codebook(levels=2), Product(), Residual(), Affine(), Sign()], ids=repr
+)
+def test_numbers_beyond_float32_cannot_be_fitted_to(quantizer):
+    with pytest.raises(CodecError, match=r"a value of \(1, 4\) is beyond float32"):
+        fit(quantizer, [np.array([[1e300, 1.0, 2.0, 3.0]])])
+
+
+@pytest.mark.parametrize("quantizer", [Product(levels=4), Residual(levels=4)], ids=repr)
+def test_batches_of_other_widths_are_refused_and_empty_ones_are_not(quantizer):
+    x = np.random.default_rng(0).normal(size=(9, 6))
+    with pytest.raises(CodecError, match="4 components after one of 6"):
+        fit(quantizer, [x, x[:, :4]])
+    table = fit(quantizer, [x[:5], x[5:]])
+    for shape, symbols in (((0, 6), (0,)), ((0, 6, 2), (0, 2)), ((2, 6, 0), (2, 0))):
+        empty = np.zeros(shape, np.float32)
+        found = quantizer.quantize(empty, table)
+        assert (found.shape[0], *found.shape[2:]) == symbols
+        assert quantizer.dequantize(found, table).shape == shape
+    wide = [np.ones((2, 6)), np.zeros((2, 4))]
+    assert fit(Codebook(levels=2), wide)["centres"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
     ("kind", "settings_"),
     [
         (Codebook, {"levels": 1}),
         (Codebook, {"levels": 2**16 + 1}),
         (Codebook, {"start": "middle"}),
+        (Codebook, {"levels": 4.5}),
+        (Product, {"length": 2.0}),
+        (Residual, {"stages": 1.5}),
         (Product, {"levels": 1}),
         (Product, {"length": 0}),
         (Residual, {"levels": 0}),

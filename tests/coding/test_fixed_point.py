@@ -44,6 +44,26 @@ def test_the_neighbours_of_ties_go_where_they_belong_in_float32(places):
         assert grid.convert(x).tolist() == [naive_nearest(value, 12, 11) for value in x]
 
 
+@pytest.mark.parametrize("bits", [(2, 20), (12, 12), (8, 8), (20, -4)])
+def test_short_types_become_the_same_multiples(bits):
+    grid = FixedPoint(integer_bits=bits[0], fraction_bits=bits[1])
+    x = np.array([0.3, -1.7, 1.0, -2.0, 1000.0, -6e4, 0.0], np.float16)
+    wide = x.astype(np.float64)
+    assert grid.quantize(x, {}).tolist() == grid.quantize(wide, {}).tolist()
+    found = grid.convert(x)
+    assert found.dtype == np.float16
+    assert np.array_equal(found, grid.convert(wide).astype(np.float16))
+    torch = pytest.importorskip("torch")
+    for kind in (torch.float16, torch.bfloat16):
+        short = torch.from_numpy(x).to(kind)
+        assert grid.quantize(short, {}).tolist() == grid.quantize(short.double(), {}).tolist()
+        assert grid.convert(short).dtype == kind
+    drawn = FixedPoint(integer_bits=bits[0], fraction_bits=bits[1], rounding="stochastic")
+    noise = np.linspace(0, 0.9, 7)
+    symbols = [drawn.quantize(one, {}, noise=noise).tolist() for one in (x, wide)]
+    assert symbols[0] == symbols[1]
+
+
 def test_ties_go_down_and_nothing_beside_them():
     grid = FixedPoint(integer_bits=4, fraction_bits=0)
     below = np.nextafter(np.float32(0.5), np.float32(0))

@@ -200,7 +200,7 @@ def chain(*layers: nn.Module) -> Callable[[], nn.Module]:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: nn.Sequential(nn.Linear(12, 3), nn.BatchNorm1d(3)), "has a bias"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(144, 3), nn.BatchNorm1d(3)), "has a bias"),
         (chain(conv(groups=2)), "groups, dilation"),
         (chain(conv(dilation=2)), "groups, dilation"),
         (chain(conv(padding="same")), "groups, dilation, or a padding"),
@@ -217,6 +217,18 @@ def chain(*layers: nn.Module) -> Callable[[], nn.Module]:
             lambda: nn.Sequential(nn.Conv1d(1, 3, 3, bias=False), nn.BatchNorm1d(3)),
             "expected Linear or Conv2d",
         ),
+        (
+            lambda: nn.Sequential(nn.Linear(12, 12, bias=False), ShiftBatchNorm(12)),
+            "layer '0' is linear along the last axis of pictures: put nn.Flatten",
+        ),
+        (
+            chain(nn.Linear(10, 4, bias=False)),
+            "layer '3': it is linear along the last axis of pictures",
+        ),
+        (
+            lambda: nn.Sequential(nn.Flatten(), *chain(conv())()),
+            "layer '1' is a convolution of flat values",
+        ),
     ],
 )
 def test_what_has_no_binary_form_is_refused(build: Callable[[], nn.Module], words: str) -> None:
@@ -224,13 +236,47 @@ def test_what_has_no_binary_form_is_refused(build: Callable[[], nn.Module], word
         binary_network(randomised(build(), 0), (1, 12, 12), scale=1 / 128, zero=128)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "layers"),
+    [
+        (5, lambda: (nn.BatchNorm2d(6), BinaryActivation(), nn.Flatten())),
+        (5, lambda: (nn.BatchNorm2d(6), nn.Flatten(), BinaryActivation())),
+        (5, lambda: (ShiftBatchNorm(6), nn.Flatten(), nn.Dropout(), BinaryActivation())),
+        (8, lambda: (nn.Flatten(), nn.BatchNorm1d(6), BinaryActivation())),
+    ],
+)
+def test_flattening_may_stand_anywhere_before_a_linear_layer(
+    kernel: int, layers: Callable[[], tuple[nn.Module, ...]]
+) -> None:
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 6, kernel, bias=False), *layers()),
+        *(nn.Linear(6 * (9 - kernel) ** 2, 4, bias=False), nn.BatchNorm1d(4)),
+    )
+    randomised(model, 0)
+    bits = np.random.default_rng(0).integers(0, 256, (20, 2, 8, 8)).astype(np.uint8)
+    with torch.no_grad():
+        wanted = model((torch.from_numpy(bits).float() - 128) / 128).numpy()
+    found = binary_network(model, (2, 8, 8), scale=1 / 128, zero=128).ready("numpy")(bits)
+    assert abs(found - wanted).max() < 2e-6 * abs(wanted).max()
+
+
 def test_numbers_that_are_not_finite_and_inputs_that_are_none_are_refused() -> None:
     model = randomised(values(), 0)
-    for shape, scale, zero in (((3, 4), 1.0, 0), ((48,), 0.0, 0), ((48,), 1.0, 256)):
+    for shape, scale, zero in (
+        *(((3, 4), 1.0, 0), ((48,), 0.0, 0), ((48,), 1.0, 256)),
+        *(((48,), np.inf, 0), ((48,), 1.0, 1.5)),
+    ):
         with pytest.raises(ModelError, match="expected"):
             binary_network(model, shape, scale=scale, zero=zero)
     with pytest.raises(ModelError, match="reads 48 channels of 40"):
         binary_network(model, (40,), scale=1.0)
+    one = randomised(nn.Sequential(nn.Linear(48, 5, bias=False), nn.BatchNorm1d(5)), 0)
+    with pytest.raises(ModelError, match="layer '1' gives numbers that are not finite"):
+        binary_network(one, (48,), scale=1e300)
+    with torch.no_grad():
+        one[1].running_mean[3] = torch.inf
+    with pytest.raises(ModelError, match="layer '1' gives numbers that are not finite"):
+        binary_network(one, (48,), scale=1.0)
     with torch.no_grad():
         model[2].running_mean[3] = torch.inf
     with pytest.raises(ModelError, match="layer '2' gives numbers that are not finite"):

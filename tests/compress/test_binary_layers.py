@@ -13,6 +13,7 @@ from torch import nn
 
 from narrows.compress import BinaryActivation, ShiftBatchNorm, find_units, remove_units
 from narrows.store import load_network, save_network
+from narrows.train.shift_adamax import ap2 as product_ap2
 from narrows.zoo.export import export
 
 
@@ -20,8 +21,13 @@ def ap2(x: float) -> float:
     return math.copysign(2.0 ** round(math.log2(abs(x))), x) if x else 0.0
 
 
-def test_the_nearest_power_of_two_of_the_reference() -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_powers_of_two_are_those_of_the_reference(kind: torch.dtype) -> None:
     assert [ap2(x) for x in (0.0, 3.0, -0.3)] == [0.0, 4.0, -0.25]
+    random = np.random.default_rng(0)
+    x = random.normal(size=500) * 10.0 ** random.integers(-30, 30, 500)
+    given = torch.tensor([0.0, *x], dtype=kind)
+    assert product_ap2(given).tolist() == [ap2(value) for value in given.tolist()]
 
 
 def test_zero_is_plus_one_and_the_gradient_passes_up_to_one_both_ends_included() -> None:
@@ -117,6 +123,15 @@ def test_when_it_does_not_train_shift_normalisation_takes_its_running_means() ->
     assert y.tolist() == [[-0.5 * 2 * 0.25 + 0.5, 0.25 * 3 * 4]]
     y.sum().backward()
     assert x.grad.tolist() == [[-0.125, 1.0]]
+
+
+def test_a_factor_that_is_not_a_number_is_not_hidden() -> None:
+    layer = ShiftBatchNorm(2)
+    with torch.no_grad():
+        layer.weight[0] = torch.nan
+    x = torch.randn(4, 2)
+    for mode in (True, False):
+        assert layer.train(mode)(x).isnan().any(0).tolist() == [True, False]
 
 
 def network() -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from functools import partial
@@ -13,9 +14,17 @@ import torch
 from stopping import same, stop_at
 from torch import nn
 
-from narrows.compress import BinaryConnect, Chain, MagnitudePruning
+from narrows.compress import (
+    BinaryConnect,
+    BinaryNet,
+    Chain,
+    MagnitudePruning,
+    TernaryWeights,
+    taught,
+)
 from narrows.compress.binary_weights import (
     BinaryWeight,
+    choose_loss,
     clip_steps_,
     drawn_loss,
     put_binary_,
@@ -24,7 +33,7 @@ from narrows.compress.binary_weights import (
 from narrows.compress.weight_layers import weight_layers
 from narrows.compress.weight_maps import bake
 from narrows.config import from_dict, to_dict
-from narrows.errors import ConfigError
+from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, outputs, squared_hinge, train
 
 TRAINING = TrainSettings(
@@ -241,6 +250,56 @@ def test_the_hook_is_part_of_training(clouds: TrainingTask) -> None:
     ]
     assert sizes[0] > 0.1 + 1e-6
     assert sizes[1] == pytest.approx(0.1)
+
+
+def test_a_teacher_is_learned_from_beside_the_papers_loss(clouds: TrainingTask) -> None:
+    x, y = next(iter(clouds.fit.batches(0)))
+    student = nn.Linear(12, 3)
+    asked = taught(clouds, temperature=2.0, weight=0.25)
+    found = choose_loss("squared_hinge", asked.loss)(student, x, y)
+    with torch.no_grad():
+        soft = (clouds.model.eval()(x) / 2).softmax(-1)
+        own = (student(x) / 2).log_softmax(-1)
+        kl = (soft * (soft.log() - own)).sum(1)
+        wanted = 0.75 * squared_hinge(student, x, y) + 0.25 * 4 * kl
+    assert torch.allclose(found, wanted, atol=1e-6)
+    assert choose_loss("task", asked.loss) is asked.loss
+    assert choose_loss("squared_hinge", clouds.loss) is squared_hinge
+
+
+@pytest.mark.parametrize("kind", [BinaryConnect, BinaryNet])
+def test_training_asks_the_teacher(clouds: TrainingTask, kind: type) -> None:
+    calls: list[int] = []
+
+    def count(*_: object) -> None:
+        calls.append(1)
+
+    teacher = nn.Linear(12, 3)
+    teacher.register_forward_hook(count)
+    task = taught(replace(with_norms(clouds), teacher=teacher))
+    task.loss.teacher.register_forward_hook(count)  # type: ignore[attr-defined]
+    kind(training=replace(TRAINING, epochs=1)).apply(task)
+    assert len(calls) >= len(clouds.fit)
+
+
+def test_what_is_not_finite_is_refused_by_name(clouds: TrainingTask) -> None:
+    task = with_norms(clouds)
+    for name in ("0.bias", "1.running_mean", "4.running_var"):
+        model = copy.deepcopy(task.model)
+        with torch.no_grad():
+            dict((*model.named_parameters(), *model.named_buffers()))[name][0] = torch.inf
+        for method in (METHOD, TernaryWeights(training=TrainSettings(epochs=1))):
+            with pytest.raises(ModelError, match=f"'{name}' is not finite throughout"):
+                method.apply(replace(task, model=model))
+
+
+def test_masks_may_be_infinite(clouds: TrainingTask) -> None:
+    model = with_norms(clouds).model
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    METHOD.apply(replace(clouds, model=model))
+    model.mask[0] = torch.nan
+    with pytest.raises(ModelError, match="'mask' is not finite"):
+        METHOD.apply(replace(clouds, model=model))
 
 
 def test_settings_without_meaning_are_refused() -> None:

@@ -101,6 +101,25 @@ def test_it_begins_as_the_network_it_is_given(task: TrainingTask) -> None:
         assert torch.allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("skip", "whole", "shifted"),
+    [
+        ((), True, {1, 5}),
+        (("0",), True, {5}),
+        (("7",), True, {1, 5}),
+        (("0", "7"), True, {5}),
+        (("7",), False, {1, 5}),  # no normalisation at the end
+    ],
+)
+def test_all_hidden_binary_layers_are_normalised_by_shifts(
+    skip: tuple[str, ...], whole: bool, shifted: set[int]
+) -> None:
+    model = net(8) if whole else nn.Sequential(*list(net(8))[:-1])
+    replace(METHOD, norm="shift")._rebuild_(model, binary_blocks(model, skip))
+    kinds = {place for place, layer in enumerate(model) if isinstance(layer, ShiftBatchNorm)}
+    assert kinds == shifted
+
+
 def layer_by_layer(model: nn.Sequential, x: Tensor) -> list[Tensor]:
     answers = []
     with torch.no_grad():
@@ -185,6 +204,15 @@ class Functional(nn.Module):  # type: ignore[misc]
         return self.last(functional.relu(self.norm(self.first(x))))
 
 
+class Flattening(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.norm(self.first(x)), start_dim=1, end_dim=2)
+
+
 def norm(count: int = 4) -> nn.Module:
     return nn.BatchNorm2d(count)
 
@@ -240,6 +268,25 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "an addition": (Residual, "layer 'add': it reads more"),
     "a function": (Functional, "layer 'relu': relu is called as a function: make it a layer"),
+    "a linear layer along an axis of pictures": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 4, 3), norm(), nn.ReLU(), nn.Linear(4, 4), norm()),
+        ),
+        "layer '3': it is linear along the last axis of pictures: put nn.Flatten before it",
+    ),
+    "flattening of some axes": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), norm(), nn.ReLU(), nn.Flatten(2)),
+        "layer '3': it flattens axes 2 to -1: flatten all but the first",
+    ),
+    "flattening of some axes by a function": (Flattening, "layer 'flatten': .* axes 1 to 2"),
+    "normalisation of each position": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.BatchNorm1d(16)),
+        "layer '2': it normalises 16 values, layer '0' has 4 outputs",
+    ),
+    "normalisation of pictures after a linear layer": (
+        lambda: nn.Sequential(nn.Linear(12, 4), norm()),
+        "layer '1': it is a BatchNorm2d after the linear layer '0'",
+    ),
     "nothing to make binary": (lambda: nn.Sequential(nn.ReLU()), "no .* layer"),
 }
 
@@ -249,6 +296,15 @@ def test_another_order_is_refused_by_the_name_of_the_layer(task: TrainingTask, n
     build, words = REFUSED[name]
     with pytest.raises(ModelError, match=words):
         METHOD.apply(replace(task, model=build()))
+
+
+@pytest.mark.parametrize(("place", "name"), [(1, "running_var"), (5, "weight"), (7, "bias")])
+def test_what_is_not_finite_is_refused_by_name(task: TrainingTask, place: int, name: str) -> None:
+    model = net(8)
+    with torch.no_grad():
+        getattr(model[place], name)[0] = torch.nan
+    with pytest.raises(ModelError, match=rf"'{place}\.{name}' is not finite"):
+        METHOD.apply(replace(task, model=model))
 
 
 def test_settings_without_meaning_are_refused(task: TrainingTask) -> None:

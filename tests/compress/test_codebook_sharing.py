@@ -269,6 +269,7 @@ def test_baked_maps_leave_a_plain_network(clouds: TrainingTask) -> None:
         ({"kind": "binary"}, "kind is 'binary'"),
         ({"samples": "diagonals"}, "samples is 'diagonals'"),
         ({"levels": 1}, "levels 1"),
+        ({"levels": 4.5}, r"levels 4\.5 asked for: expected a whole number"),
         ({"layers": {"0": 2**17}}, "levels 131072"),
         ({"levels": 2, "reserve_zero": True}, "levels 1"),
         ({"start": "middle"}, "'middle'"),

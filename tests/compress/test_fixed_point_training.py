@@ -319,6 +319,63 @@ def test_killed_and_taken_up_again_it_ends_with_the_same_bits(
         method.apply(clouds, folder=tmp_path)
 
 
+class Filled(nn.Module):
+    """Numbers from elsewhere among what a layer reads."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.head = how, nn.Linear(16, 3)
+        self.token = nn.Parameter(torch.full((4,), 1 / 3))
+        self.register_buffer("whole", torch.full((12,), 0.3))
+        self.register_buffer("places", torch.arange(12).repeat(2)[:16])
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = 0.3 if self.how == "pad" else 0.0
+        if self.how == "places":
+            return self.head(x.index_select(1, self.places))
+        if self.how == "sum":
+            return self.head(functional.pad(x + self.whole, (2, 2)))
+        if self.how == "greater":
+            return self.head(functional.pad(torch.maximum(x, self.whole), (2, 2)))
+        if self.how == "token":
+            return self.head(torch.cat([x, self.token.expand(x.shape[0], 4)], 1))
+        mode = "constant" if self.how in ("pad", "zeros") else self.how
+        if mode != "constant":
+            return self.head(functional.pad(x[:, None], (2, 2), mode)[:, 0])
+        return self.head(functional.pad(x, (2, 2), value=value))
+
+
+@pytest.mark.parametrize(
+    ("how", "converted_names"),
+    [
+        ("pad", ["pad"]),
+        ("greater", ["whole"]),
+        ("token", ["token"]),
+        ("sum", ["add"]),  # converted once, as a sum
+        ("zeros", []),
+        ("reflect", []),
+        ("places", []),
+    ],
+)
+def test_constants_among_what_a_layer_reads_lie_on_the_grid(
+    clouds: TrainingTask, how: str, converted_names: list[str]
+) -> None:
+    torch.manual_seed(0)
+    task = replace(clouds, model=Filled(how))
+    network = NEAREST.network(task)
+    assert [name for name in network.places if name not in ("x", "head", "places")] == (
+        converted_names
+    )
+    read: list[Tensor] = []
+    network.traced.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    x, y = next(iter(clouds.fit.batches(0)))
+    stepped(network, x, y)
+    assert on_grid(read[0].detach().numpy(), 6, 8)
+    if how == "pad":
+        assert read[0][0, 0] == convert(np.array(0.3), 6, 8)
+    replace(METHOD, formats=replace(NARROW, activations=14)).network(task)(x)
+
+
 class Normed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -372,6 +429,41 @@ def test_weights_that_are_not_finite_are_named(clouds: TrainingTask, value: floa
         model[3].weight[1, 1] = value
     with pytest.raises(ModelError, match=r"'3\.weight' is not finite"):
         METHOD.apply(replace(clouds, model=model))
+
+
+@pytest.mark.parametrize("word", [2, 16, 24])
+def test_points_are_placed_for_any_finite_magnitude(word: int) -> None:
+    for headroom in (0, 8):
+        formats = FixedPointFormats(gradients=word, headroom=headroom)
+        for seen in (1e-300, 1e-30, 0.0, 1.0, 1e30, 1e300):
+            grid = formats.grid("gradients", seen=seen, rounding="nearest")
+            assert grid.word_bits == word
+            if 1e-30 < seen <= 1.0 or seen == 1e30:
+                assert grid.ends[1] + grid.step > seen
+        for seen in (math.inf, math.nan):
+            with pytest.raises(
+                ModelError, match=f"gradients: the largest magnitude seen is {seen}"
+            ):
+                formats.grid("gradients", seen=seen, rounding="nearest")
+
+
+def test_what_is_not_finite_is_seen_in_any_batch(clouds: TrainingTask) -> None:
+    words = replace(METHOD, formats=FixedPointFormats(activations=16))
+    for number in (0, 1):
+        fit = copy.deepcopy(clouds.fit)
+        fit.samples[:] = torch.where(
+            torch.arange(len(fit.samples))[:, None] == number, torch.nan, 1.0
+        )
+        with pytest.raises(ModelError, match="the largest magnitude seen is nan"):
+            words.network(replace(clouds, fit=replace(fit, seed=None)))
+
+
+def test_weights_of_another_network_are_refused_by_name(clouds: TrainingTask) -> None:
+    other = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Dropout(0.4), nn.Linear(24, 4))
+    with pytest.raises(ModelError, match=r"'3\.weight' is 3 × 24 .* 4 × 24 in the other"):
+        METHOD.network(clouds, other)
+    with pytest.raises(ModelError, match=r"'3\.weight' is 3 × 24 .* none in the other"):
+        METHOD.network(clouds, nn.Sequential(nn.Linear(12, 24)))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch import nn
 
 from narrows.compress import Chain, MagnitudePruning, MixedPrecision
 from narrows.compress.catalog import method_of
-from narrows.errors import ConfigError, ModelError
+from narrows.compress.kept_scores import KeptScores
+from narrows.errors import ConfigError, ModelError, TaskError
 from narrows.train import TrainingTask, TrainSettings, score
 
 FINETUNE = TrainSettings(epochs=2, learning_rate=0.01, schedule="constant", weight_decay=0.0)
@@ -164,6 +165,55 @@ def test_what_cannot_be_met_or_quantized_is_told(clouds: TrainingTask) -> None:
         model[3].weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="weights of '3' are not all finite"):
         AFFINE.apply(replace(clouds, model=model))
+
+
+def test_a_network_whose_loss_is_not_finite_is_refused(clouds: TrainingTask) -> None:
+    model = copy.deepcopy(clouds.model)
+    with torch.no_grad():
+        model[3].bias[0] = torch.nan
+    with pytest.raises(ModelError, match="the loss on the choose set is nan before a weight"):
+        MixedPrecision(rate=8.0, bits=(2, 4, 8)).apply(replace(clouds, model=model))
+
+
+class Fragile:
+    """A loss that is not finite where a layer has few distinct weights."""
+
+    def __init__(self, task: TrainingTask, place: int, fewest: int, value: float) -> None:
+        self.loss, self.place, self.fewest, self.value = task.loss, place, fewest, value
+
+    def __call__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        found = self.loss(model, x, y)
+        broken = len(model[self.place].weight.unique()) < self.fewest
+        return torch.full_like(found, self.value) if broken else found
+
+
+@pytest.mark.parametrize("allocation", ["greedy", "lagrangian"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_bits_at_which_the_loss_is_not_finite_are_not_taken(
+    clouds: TrainingTask, value: float, allocation: str
+) -> None:
+    asked = replace(CODEBOOK, bits=(2, 3, 4, 5), allocation=allocation)
+    for place, rate in ((0, 5.5), (3, 6.0)):
+        task = replace(clouds, loss=Fragile(clouds, place, 9, value))
+        found = replace(asked, rate=rate).apply(task)
+        assert len(np.unique(numbers(found, place))) > 8
+    fragile = replace(clouds, loss=Fragile(clouds, 0, 33, value))
+    with pytest.raises(ModelError, match="not finite with 5 bits for '0': skip it"):
+        asked.apply(fragile)
+    fragile = replace(clouds, loss=Fragile(clouds, 0, 17, value))
+    with pytest.raises(ConfigError, match=r"rate 4\.2 leaves . bits for '0'"):
+        replace(asked, rate=4.2).apply(fragile)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"whole": 1' + "0" * 400 + "}", '{"whole": ' + "[" * 100_000, "[]", '{"a": []}']
+)
+def test_a_file_of_losses_that_is_none_is_refused(
+    clouds: TrainingTask, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "losses.json").write_text(content)
+    with pytest.raises(TaskError, match="cannot be read: remove it"):
+        KeptScores(tmp_path, "losses.json")
 
 
 def test_a_line_says_it() -> None:

@@ -54,5 +54,9 @@ def test_every_exponent_and_both_sides_of_the_middle_between_two_powers() -> Non
     assert ap2(-x).tolist() == [-value for value in wanted]
     assert ap2(x.double()).tolist() == wanted
     assert not ap2(torch.zeros(3)).any()
+    for kind in (torch.float32, torch.float64):
+        odd = ap2(torch.tensor([math.nan, -math.nan, math.inf, -math.inf], dtype=kind))
+        assert odd[:2].isnan().all()
+        assert odd[2:].tolist() == [math.inf, -math.inf]
     rows = torch.arange(1.0, 7.0).reshape(2, 3).T
     assert ap2(rows).tolist() == [[1.0, 4.0], [2.0, 4.0], [4.0, 8.0]]

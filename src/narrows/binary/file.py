@@ -85,12 +85,20 @@ def load_binary(path: str | Path) -> BinaryNetwork:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             head = from_dict(_Head, json.loads((file.metadata() or {}).get(_KEY, "null")))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _array(file, name) for name in file.keys()}  # noqa: SIM118
         return _network(head, tensors)
     except (safetensors.SafetensorError, ValueError, OSError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         msg = f"{path} holds no binary network: {reason}; take another copy"
         raise ModelError(msg) from error
+
+
+def _array(file: Any, name: str) -> Any:
+    try:
+        return file.get_tensor(name)
+    except (TypeError, AttributeError):  # what safetensors makes of types that NumPy has not
+        msg = f"array {name!r} is of a type that NumPy does not know"
+        raise ConfigError(msg) from None
 
 
 def _network(head: _Head, tensors: dict[str, Any]) -> BinaryNetwork:

@@ -16,7 +16,8 @@ class Choice:
 
     Args:
         size: It takes, e.g. in bits.
-        loss: It costs.
+        loss: It costs; infinite where it is of no use, so that it is taken only if nothing else
+            fits.
     """
 
     size: float

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, final
 
 import numpy as np
@@ -57,8 +59,8 @@ def binary_network(
         zero: The byte that means zero.
 
     Raises:
-        ModelError: The network is in another order, a weight is not +1 or −1, or a layer has
-            settings that binary networks have not.
+        ModelError: The network is in another order, a weight is not +1 or −1, a number is not
+            finite, or a layer has settings that binary networks have not.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 2, bias=False), nn.BatchNorm1d(2)).eval()
@@ -69,23 +71,38 @@ def binary_network(
         True
     """
     blocks = binary_blocks(model)
-    if len(input_shape) not in (1, 3) or not (0 <= zero <= 255 and scale > 0):
+    byte = isinstance(zero, Integral) and 0 <= zero <= 255
+    if len(input_shape) not in (1, 3) or not byte or not 0 < scale < math.inf:
         msg = (
             f"inputs of shape {input_shape}, scale {scale} and zero {zero}: expected (channels, "
-            "height, width) or (n,), a scale above 0, and a byte"
+            "height, width) or (n,), a finite scale above 0, and a byte"
         )
         raise ModelError(msg)
     network = copy.deepcopy(model).cpu().float().eval()
-    size: Size = (1, 1) if len(input_shape) == 1 else (input_shape[1], input_shape[2])
+    pictures = len(input_shape) == 3
+    size: Size = (input_shape[1], input_shape[2]) if pictures else (1, 1)
     layers: list[Layer] = []
     for number, block in enumerate(blocks):
         last = number == len(blocks) - 1
         given = _Bytes(scale=scale, zero=zero) if number == 0 else None
+        pictures = pictures and not block.flatten
+        _check_reading(network, block.weight, pictures=pictures)
         layers.append(_layer(network, block, size, given, is_last=last))
         size = layers[-1].size(size)
         if not last:
             _check_activation(network, blocks[number + 1].reads)
     return BinaryNetwork(input_shape=tuple(input_shape), layers=tuple(layers))
+
+
+def _check_reading(network: nn.Module, name: str, *, pictures: bool) -> None:
+    """See that convolutions read pictures and linear layers none, of which they read one axis."""
+    owner = network.get_submodule(name)
+    if isinstance(owner, nn.Linear) and pictures:
+        msg = f"layer {name!r} is linear along the last axis of pictures: put nn.Flatten before it"
+        raise ModelError(msg)
+    if isinstance(owner, nn.Conv2d) and not pictures:
+        msg = f"layer {name!r} is a convolution of flat values: give (channels, height, width)"
+        raise ModelError(msg)
 
 
 def _layer(
@@ -95,7 +112,7 @@ def _layer(
     if owner.bias is not None:
         msg = f"layer {block.weight!r} has a bias before its normalisation: BinaryNet takes it out"
         raise ModelError(msg)
-    signs, window = _weight(block.weight, owner, size, flatten=block.flatten)
+    signs, window = _weight(block.weight, owner, size)
     outputs, channels = len(signs), signs.shape[-1]
     product: FromBytes | FromSigns
     unit, shift, most = 1.0, np.zeros(outputs, np.int64), signs[0].size
@@ -107,9 +124,10 @@ def _layer(
         # Kernels add up bytes: the sum of what they mean is less by zero · Σ w.
         unit, shift = given.scale, given.zero * signs.reshape(outputs, -1).sum(1, dtype=np.int64)
         most *= max(given.zero, 255 - given.zero)
-    axes = 4 if isinstance(owner, nn.Conv2d) else 2
+    is_flat = isinstance(owner, nn.Linear) or isinstance(norm, nn.BatchNorm1d)
+    axes = 2 if is_flat else 4
     if is_last:
-        return Layer(product=product, readout=_scores(norm, axes, unit, shift))
+        return Layer(product=product, readout=_scores(block.norm, norm, axes, unit, shift))
     threshold, flip = _thresholds(block.norm, norm, axes, outputs, unit, most)
     plain = (threshold > ALWAYS) & (threshold < NEVER)
     raw = np.where(plain, threshold + shift, threshold).astype(np.int32)
@@ -117,9 +135,7 @@ def _layer(
     return Layer(product=product, readout=Signs(threshold=raw, flip=flip, pool=pool))
 
 
-def _weight(
-    name: str, owner: nn.Module, size: Size, *, flatten: bool
-) -> tuple[NDArray[np.int8], Window]:
+def _weight(name: str, owner: nn.Module, size: Size) -> tuple[NDArray[np.int8], Window]:
     """Signs (outputs, height, width, channels) of a layer, and its window."""
     weight = owner.weight.detach()
     if not bool((weight.abs() == 1).all()):
@@ -128,7 +144,7 @@ def _weight(
         msg = f"layer {name!r} has {found} among its weights: XNOR knows +1 and −1, as BinaryNet "
         raise ModelError(msg + "gives them to a network that was not pruned")
     if isinstance(owner, nn.Linear):
-        tall, wide = size if flatten else (1, 1)
+        tall, wide = size
         if owner.in_features % (tall * wide):
             msg = f"layer {name!r} reads {owner.in_features} values of a picture of {tall} × {wide}"
             raise ModelError(msg)
@@ -213,8 +229,7 @@ def _is_up(
     """Whether the normalisation of a sum in each channel is positive, or zero."""
     found = _asked(norm, axes, torch.from_numpy(sums.astype(np.float64) * unit).float())
     if not bool(found.isfinite().all()):
-        msg = f"layer {name!r} gives numbers that are not finite: its means and factors must be"
-        raise ModelError(msg)
+        raise _not_finite(name)
     return (found >= 0).numpy()  # type: ignore[no-any-return]
 
 
@@ -225,7 +240,7 @@ def _asked(norm: nn.Module, axes: int, values: Tensor) -> Tensor:
     return found.reshape(-1)
 
 
-def _scores(norm: nn.Module, axes: int, unit: float, shift: NDArray[np.int64]) -> Scores:
+def _scores(name: str, norm: nn.Module, axes: int, unit: float, shift: NDArray[np.int64]) -> Scores:
     """The normalisation as a factor and a constant; its two values at 0 and 1 tell both."""
     exact = copy.deepcopy(norm).double()
     count = len(shift)
@@ -233,6 +248,15 @@ def _scores(norm: nn.Module, axes: int, unit: float, shift: NDArray[np.int64]) -
         _asked(exact, axes, torch.full((count,), float(value), dtype=torch.float64)).numpy()
         for value in (0, 1)
     )
-    gain = (one - zero) * unit
-    offset = zero - gain * shift
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused
+        gain = (one - zero) * unit
+        offset = zero - gain * shift
+    most = float(np.finfo(np.float32).max)
+    if not ((np.abs(gain) <= most) & (np.abs(offset) <= most)).all():
+        raise _not_finite(name)
     return Scores(gain=gain.astype(np.float32), offset=offset.astype(np.float32))
+
+
+def _not_finite(name: str) -> ModelError:
+    msg = f"layer {name!r} gives numbers that are not finite: its means and factors must be"
+    return ModelError(msg)

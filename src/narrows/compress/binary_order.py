@@ -3,14 +3,15 @@
     input ─► linear or convolution ─► (maximum) ─► normalisation ─► activation ─► ... the next
                                                              last ─► normalisation ─► output
 
-Dropout and flattening may stand anywhere. What is in another order is refused by name.
+Dropout may stand anywhere, and so may flattening, of all axes but the first. What is in another
+order is refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Any, Final, final
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -38,9 +39,10 @@ class Block:
     Args:
         weight: The linear layer or convolution.
         reads: The activation whose signs it reads, or None where it reads the network's input.
-        flatten: Whether its input is flattened right before.
+        flatten: Whether its input was flattened, since the layer before or by itself.
         pool: The maximum after it, or None.
         norm: Its normalisation.
+        ends: Whether the network ends with it.
     """
 
     weight: str
@@ -48,6 +50,7 @@ class Block:
     flatten: bool
     pool: str | None = None
     norm: str = ""
+    ends: bool = False
 
 
 def binary_blocks(model: nn.Module, skip: Collection[str] = ()) -> tuple[Block, ...]:
@@ -98,32 +101,36 @@ class _Walk:
     given: str = _INPUT
     last: str = ""
     real: bool = False  # whether the weights met last stay real
-    flat: bool = False
+    flat: bool = False  # whether what the weights met last gave is flattened
+    pictures: bool = False  # whether what is given surely has positions
 
     def layer(self, name: str, layer: nn.Module) -> None:
         """Take the next layer in."""
         if isinstance(layer, _PASSING):
-            self.flat = self.flat or isinstance(layer, nn.Flatten)
-            return
-        if isinstance(layer, _WEIGHTS):
-            self._weight(name)
+            if isinstance(layer, nn.Flatten):
+                self._flatten(name, layer.start_dim, layer.end_dim)
+        elif isinstance(layer, _WEIGHTS):
+            self._weight(name, layer)
         elif isinstance(layer, _NORMS) and self.given == _SUMS:
             self._norm(name, layer)
         elif isinstance(layer, ELEMENTWISE) and self.given == _NORMAL:
             self.given, self.last = _SIGNS, name
         elif self.real:
-            self.given = _SUMS if isinstance(layer, _POOLS) and self.given == _SUMS else _REAL
+            pooled = isinstance(layer, _POOLS)
+            self.given = _SUMS if pooled and self.given == _SUMS else _REAL
+            self.pictures = self.pictures and pooled
         elif isinstance(layer, _POOLS):
             self._pool(name)
         else:
             self._refuse(name, layer)
-        self.flat = False
 
     def call(self, node: fx.Node) -> None:
         """Take a call of a function in; only flattening is known."""
-        name, arguments = name_of(node.target), tuple(node.args[1:])
-        if name == "flatten" and (arguments == (1,) or node.kwargs.get("start_dim") == 1):
-            self.flat = True
+        name = name_of(node.target)
+        if name == "flatten":
+            asked = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False))
+            asked = {"start_dim": 0, "end_dim": -1} | asked | node.kwargs
+            self._flatten(node.name, asked["start_dim"], asked["end_dim"])
             return
         advice = "make it a layer of torch.nn, e.g. nn.ReLU or nn.Flatten"
         raise _refused(str(node.name), f"{name} is called as a function", advice)
@@ -141,24 +148,48 @@ class _Walk:
         if not self.blocks:
             msg = f"no layer of {type(self.model).__name__} can have binary weights: add one"
             raise ModelError(msg)
+        self.blocks[-1].ends = not self.real
         return tuple(self.blocks)
 
-    def _weight(self, name: str) -> None:
+    def _flatten(self, name: str, first: Any, last: Any) -> None:
+        if (first, last) != (1, -1):
+            what = f"it flattens axes {first} to {last}"
+            raise _refused(name, what, "flatten all but the first, e.g. by nn.Flatten()")
+        self.flat, self.pictures = True, False
+
+    def _weight(self, name: str, layer: nn.Module) -> None:
         self.real = name in self.skip
+        linear = isinstance(layer, nn.Linear)
         if not self.real:
             if self.given not in (_INPUT, _SIGNS):
                 advice = "put a normalisation and an activation before it"
                 raise _refused(name, f"it reads {self.given}, not signs", advice)
+            if linear and self.pictures:
+                what = "it is linear along the last axis of pictures"
+                raise _refused(name, what, "put nn.Flatten before it")
             reads = self.last if self.given == _SIGNS else None
             self.blocks.append(Block(weight=name, reads=reads, flatten=self.flat))
-        self.given, self.last = _SUMS, name
+        self.given, self.last, self.flat = _SUMS, name, False
+        self.pictures = self.pictures if linear else True
 
     def _norm(self, name: str, layer: nn.Module) -> None:
         if layer.running_mean is None:
             raise _refused(name, "it keeps no running means", "set track_running_stats")
         self.given = _NORMAL
         if not self.real:
+            self._check_norm(name, layer)
             self.blocks[-1].norm = name
+
+    def _check_norm(self, name: str, layer: nn.Module) -> None:
+        """See that it normalises outputs of the weights, each over all positions."""
+        owner = self.model.get_submodule(self.last)
+        outputs = len(owner.weight)
+        if layer.num_features != outputs:
+            what = f"it normalises {layer.num_features} values, layer {self.last!r} has {outputs}"
+            raise _refused(name, f"{what} outputs", "flatten after it, or give it as many")
+        if isinstance(owner, nn.Linear) and isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+            what = f"it is a {type(layer).__name__} after the linear layer {self.last!r}"
+            raise _refused(name, what, "take nn.BatchNorm1d, and nn.Flatten before pictures")
 
     def _pool(self, name: str) -> None:
         if self.given != _SUMS:

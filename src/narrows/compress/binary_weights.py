@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from narrows.compress.binary_layers import drawn_signs, signs
+from narrows.compress.teaching import TaughtLoss
 from narrows.compress.weight_layers import WeightLayer, masks_of_pruned
 from narrows.compress.weight_maps import Mask, WeightMap, maps_in, put_map_, straight_through
 from narrows.errors import ConfigError
@@ -152,13 +154,17 @@ def drawn_loss(loss: Loss, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def choose_loss(name: LossName, loss: Loss) -> Loss:
-    """The paper's loss, or the task's own.
+    """The paper's loss, or the task's own; where a teacher is learned from, it stays.
 
     Args:
         name: "squared_hinge" or "task".
-        loss: The task's.
+        loss: The task's. Of a `TaughtLoss` the loss of the labels becomes the paper's.
     """
-    return squared_hinge if name == "squared_hinge" else loss
+    if name == "task":
+        return loss
+    if isinstance(loss, TaughtLoss):
+        return replace(loss, loss=choose_loss(name, loss.loss))
+    return squared_hinge
 
 
 def check_settings(*, bound: float = 1.0, **words: tuple[str, tuple[str, ...]]) -> None:

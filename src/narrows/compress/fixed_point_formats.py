@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal, final
 
 from narrows.coding.quantizers import FixedPoint
-from narrows.errors import CodecError, ConfigError
+from narrows.coding.quantizers.fixed_point import MOST_FRACTION_BITS
+from narrows.errors import CodecError, ConfigError, ModelError
 
 Format = tuple[int, int] | int
 Rounding = Literal["nearest", "stochastic"]
@@ -22,7 +23,8 @@ class FixedPointFormats:
 
     Of a word of WL bits the point is placed for each layer's weights and biases, for what each call
     answers and for its gradients, so that the largest magnitude seen fits and `headroom` bits are
-    left. It is seen in the network to begin with, so that should be a trained one.
+    left, as far as `FixedPoint` reaches: steps are from 2^-100 to 2^100. It is seen in the network
+    to begin with, so that should be a trained one.
 
     Args:
         weights: Of layers; updates are rounded to their steps.
@@ -64,6 +66,9 @@ class FixedPointFormats:
             seen: Their largest magnitude; it matters where the point is to be placed.
             rounding: "nearest" or "stochastic".
 
+        Raises:
+            ModelError: What was seen is not finite.
+
         Example:
             >>> formats = FixedPointFormats(activations=16, headroom=1)
             >>> grid = formats.grid("activations", seen=5.5, rounding="nearest")
@@ -72,7 +77,11 @@ class FixedPointFormats:
         """
         found: Format = getattr(self, kind) if getattr(self, kind) is not None else self.weights
         if isinstance(found, int):
+            if not math.isfinite(seen):
+                msg = f"{kind}: the largest magnitude seen is {seen}, for which no point can be "
+                raise ModelError(msg + "placed: look for what is not finite in network and data")
             before = integer_bits(seen) + self.headroom
+            before = min(max(before, found - MOST_FRACTION_BITS), found + MOST_FRACTION_BITS)
             found = (before, found - before)
         return FixedPoint(integer_bits=found[0], fraction_bits=found[1], rounding=rounding)
 
@@ -94,6 +103,16 @@ def integer_bits(largest: float) -> int:
         [1, 0, 1, 1, 2, 4]
     """
     return 1 if largest == 0 else math.floor(math.log2(largest)) + 2
+
+
+def larger(one: float, other: float) -> float:
+    """The greater magnitude; NaN where one is.
+
+    Example:
+        >>> larger(1.0, 2.0), larger(0.0, float("nan")), larger(float("nan"), 1.0)
+        (2.0, nan, nan)
+    """
+    return one if math.isnan(one) or one > other else other
 
 
 @final

@@ -20,14 +20,15 @@ from torch import Tensor, fx, nn
 
 from narrows.coding.quantizers import FixedPoint
 from narrows.compress.call_names import MOVING
-from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen
+from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen, larger
 from narrows.compress.node_by_node import called, kind_of, layer_of, run_nodes
+from narrows.compress.weight_layers import refuse_empty
 from narrows.errors import ConfigError, ModelError
 
 _KEEPING: Final = """
     placeholder get_attr output Identity Flatten Unflatten ReLU MaxPool1d MaxPool2d MaxPool3d
     AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d ZeroPad1d ZeroPad2d ZeroPad3d
-    relu relu_ maximum max_pool1d max_pool2d max_pool3d pad contiguous size dim numel floordiv
+    relu relu_ maximum max_pool1d max_pool2d max_pool3d contiguous size dim numel floordiv
 """
 _LEAVING: Final = """
     AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d
@@ -36,7 +37,10 @@ _LEAVING: Final = """
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
 """
 # What these give for numbers of a grid are numbers of the grid; what the others give is converted.
+# Constants and what is filled up with them lie on no grid.
 _EXACT: Final = frozenset(_KEEPING.split()) | MOVING
+_CONSTANT: Final = "get_attr"
+_FILLED: Final = "pad"
 _WEIGHTED: Final = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d"))
 _CONVERTED: Final = _WEIGHTED | frozenset(_LEAVING.split())
 _EXACT_BITS: Final = 53  # of float64
@@ -96,7 +100,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
         traced: Of linear and convolutional layers, rectifiers, pooling, dropout and additions.
 
     Raises:
-        ModelError: There is something else in it, or a weight is not finite.
+        ModelError: There is something else in it, or a weight is empty or not finite.
     """
 
     step: Tensor
@@ -104,11 +108,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__()
         self.traced = _checked(traced).double()
-        self.places = tuple(
-            node.name
-            for node in traced.graph.nodes
-            if node.op == "placeholder" or kind_of(traced, node) in _CONVERTED
-        )
+        self.places = tuple(node.name for node in traced.graph.nodes if _is_converted(traced, node))
         # For each step from which they hold, ascending.
         self.grids: tuple[tuple[int, Grids], ...] = ()
         self.answers: dict[str, float] = {}
@@ -147,7 +147,7 @@ class FixedPointNetwork(nn.Module):  # type: ignore[misc]
                 value.copy_(converted(value, grids.weights[name], drawn=drawn))
 
     def _after(self, node: fx.Node, value: Tensor) -> Tensor:
-        if node.name not in self.places:
+        if node.name not in self.places or not value.is_floating_point():
             return value
         answer: Tensor = _OnGrid.apply(value, self, node.name)
         return answer
@@ -217,20 +217,40 @@ def check_exact(traced: fx.GraphModule, formats: FixedPointFormats) -> None:
 
 def _checked(traced: fx.GraphModule) -> fx.GraphModule:
     for node in traced.graph.nodes:
-        if kind_of(traced, node) not in _EXACT | _CONVERTED:
+        if kind_of(traced, node) not in _EXACT | _CONVERTED | {_FILLED}:
             msg = (
                 f"{called(traced, node)} is not known in fixed point: expected linear and "
                 "convolutional layers, rectifiers, pooling, dropout and additions"
             )
             raise ModelError(msg)
-    if not any(kind_of(traced, node) in _WEIGHTED for node in traced.graph.nodes):
+    layers = [node for node in traced.graph.nodes if kind_of(traced, node) in _WEIGHTED]
+    if not layers:
         msg = "there is no linear or convolutional layer to train in fixed point"
         raise ModelError(msg)
+    for node in layers:
+        refuse_empty(str(node.target), layer_of(traced, node).weight)
     for name, value in traced.named_parameters():
         if not bool(value.isfinite().all()):
             msg = f"{name!r} is not finite throughout: train the network again"
             raise ModelError(msg)
     return traced
+
+
+def _is_converted(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether what a node gives for numbers of a grid is no number of one."""
+    kind = kind_of(traced, node)
+    if kind == _FILLED:
+        return not _fills_zeros(node)
+    if kind == _CONSTANT:
+        # What is added up is converted as a sum.
+        return any(kind_of(traced, user) in _EXACT | {_FILLED} for user in node.users)
+    return kind == "placeholder" or kind in _CONVERTED
+
+
+def _fills_zeros(node: fx.Node) -> bool:
+    """Whether padding takes zeros, or numbers that are there already."""
+    given = dict(zip(("mode", "value"), node.args[2:], strict=False)) | node.kwargs
+    return given.get("mode", "constant") != "constant" or given.get("value") in (None, 0)
 
 
 class _OnGrid(torch.autograd.Function):  # type: ignore[misc]
@@ -281,4 +301,4 @@ class _Answer(torch.autograd.Function):  # type: ignore[misc]
 
 def _note(seen: dict[str, float], name: str, x: Tensor) -> None:
     largest = float(x.detach().abs().max()) if x.numel() else 0.0
-    seen[name] = max(seen.get(name, 0.0), largest)
+    seen[name] = larger(seen.get(name, 0.0), largest)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.compress.call_names import MOVING
 from narrows.compress.node_by_node import kind_of, run_nodes
+from narrows.compress.weight_layers import refuse_empty
 from narrows.compress.weight_maps import WeightMap, put_map_
 from narrows.errors import ModelError
 
@@ -109,7 +110,7 @@ class Int8Network(nn.Module):  # type: ignore[misc]
         frozen_norms: Whether statistics of batch normalisation stay what they are.
 
     Raises:
-        ModelError: There is nothing to round in it, or a weight is not finite.
+        ModelError: There is nothing to round in it, or a weight is empty or not finite.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Int8Network(nn.Module):  # type: ignore[misc]
             msg = "there is no linear or convolutional layer to keep in 8 bits"
             raise ModelError(msg)
         for name in dict.fromkeys(str(node.target) for node in layers):
+            refuse_empty(name, traced.get_submodule(name).weight)
             if not bool(traced.get_submodule(name).weight.isfinite().all()):
                 msg = f"weights of {name!r} are not all finite: train again, or skip the layer"
                 raise ModelError(msg)

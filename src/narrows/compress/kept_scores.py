@@ -30,7 +30,14 @@ class KeptScores:
             try:
                 found = json.loads(self._path.read_text())
                 self._scores = {str(name): float(value) for name, value in found.items()}
-            except (OSError, ValueError, AttributeError, TypeError):
+            except (
+                OSError,
+                ValueError,
+                AttributeError,
+                TypeError,
+                ArithmeticError,
+                RecursionError,
+            ):
                 msg = f"{self._path} cannot be read: remove it to start the search anew"
                 raise TaskError(msg) from None
 

@@ -19,7 +19,7 @@ def run_nodes(traced: fx.GraphModule, x: Tensor, after: After) -> Any:
 
     Args:
         traced: Takes one input.
-        x: A batch; it goes through `after`, too.
+        x: A batch; it goes through `after`, too, and so do parameters and buffers that calls read.
         after: From a call and its tensor to the tensor that goes on.
     """
     return _Running(traced, after).run(x)
@@ -81,5 +81,5 @@ class _Running(fx.Interpreter):  # type: ignore[misc]
     def run_node(self, n: fx.Node) -> Any:
         """What the node gives, after `after`."""
         found = super().run_node(n)
-        passed = n.op not in ("output", "get_attr") and isinstance(found, Tensor)
+        passed = n.op != "output" and isinstance(found, Tensor)
         return self._after(n, found) if passed else found

@@ -50,8 +50,8 @@ def weight_layers(model: nn.Module, skip: Collection[str] = ()) -> tuple[WeightL
         skip: Names of layers to leave out.
 
     Raises:
-        ModelError: No layer has a name of `skip`, no layer is left, or a weight is shared by two
-            modules.
+        ModelError: No layer has a name of `skip`, no layer is left, a weight has no numbers, or is
+            shared by two modules.
 
     Example:
         >>> [layer.name for layer in weight_layers(nn.Sequential(nn.Linear(4, 3), nn.GRU(3, 2)))]
@@ -65,6 +65,8 @@ def weight_layers(model: nn.Module, skip: Collection[str] = ()) -> tuple[WeightL
         kinds = "linear, convolutional, recurrent or attention"
         what = f"{shown(tuple(found))}, all skipped" if found else f"no {kinds} layer"
         raise ModelError(f"no layer to make sparse: {type(model).__name__} has {what}")
+    for layer in kept:
+        refuse_empty(layer.name, layer.value(model))
     _refuse_shared(model, kept)
     return kept
 
@@ -98,6 +100,37 @@ def masks_of_pruned(model: nn.Module) -> tuple[tuple[WeightLayer, Tensor], ...]:
             pruned += [layer] if 0 < share < 1 else []
     _refuse_shared(model, tuple(pruned))
     return tuple((layer, layer.value(model) != 0) for layer in pruned)
+
+
+def refuse_empty(name: str, weight: Tensor) -> None:
+    """See that a weight has numbers.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if not weight.numel():
+        shape = " × ".join(map(str, weight.shape))
+        msg = (
+            f"the weight of {name!r} is {shape}, which is no number: take the layer out or skip it"
+        )
+        raise ModelError(msg)
+
+
+def refuse_not_finite(model: nn.Module) -> None:
+    """See that no parameter or running statistic is infinite, and no other buffer NaN.
+
+    A sign hides what is not finite: a network would train and answer as if it were.
+
+    Raises:
+        ModelError: One is; the message names it.
+    """
+    values = (*model.named_parameters(), *model.named_buffers())
+    masks = {name for name, _ in model.named_buffers() if ".running_" not in f".{name}"}
+    for name, value in values:
+        wrong = value.isnan() if name in masks else ~value.isfinite()
+        if bool(wrong.any()):
+            msg = f"{name!r} is not finite throughout: train the network again"
+            raise ModelError(msg)
 
 
 def refuse_unknown(asked: Collection[str], known: Collection[str]) -> None:

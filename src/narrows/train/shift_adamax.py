@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ap2(x: Tensor) -> Tensor:
-    """The power of two next to each value, with its sign; 0 for 0.
+    """The power of two next to each value, with its sign; 0 for 0, NaN for NaN.
 
     AP2(x) = sign(x) · 2^round(log2 |x|): a multiplication by it is a shift.
 
@@ -26,7 +26,8 @@ def ap2(x: Tensor) -> Tensor:
         # Up to the next exponent from sqrt(2) on, of which 0x3504F4 is the fraction; exact, and
         # several times as fast as logarithms.
         bits: Tensor = x.contiguous().view(torch.int32) + (0x800000 - 0x3504F4)
-        return bits.bitwise_and_(~0x7FFFFF).view(torch.float32)
+        rounded: Tensor = bits.bitwise_and_(~0x7FFFFF).view(torch.float32)
+        return rounded.add_(x.clamp(-1, 1), alpha=0)  # 0 · NaN is NaN
     return torch.sign(x) * torch.exp2(torch.round(torch.log2(x.abs())))
 
 

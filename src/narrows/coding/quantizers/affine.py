@@ -12,8 +12,8 @@ from narrows.coding.base import Fitter, Quantizer, Shape, Table
 from narrows.coding.quantizers.broadcast import (
     beside,
     check_finite,
-    check_samples,
     namespace,
+    narrowed,
 )
 from narrows.errors import CodecError
 
@@ -113,8 +113,12 @@ class _AffineFitter:
         self._high = np.zeros(kept, np.float64)
 
     def add(self, batch: NDArray[Any]) -> None:
-        """Take in a batch (n, channels, positions...)."""
-        check_samples(batch)
+        """Take in a batch (n, channels, positions...).
+
+        Raises:
+            CodecError: A value of it is not finite in float32, which the scale is in.
+        """
+        narrowed(batch)
         if batch.shape[0] == 0:
             return
         others = tuple(axis for axis in range(batch.ndim) if self._low.ndim == 0 or axis != 1)

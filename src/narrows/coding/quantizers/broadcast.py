@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,37 @@ def check_samples(batch: NDArray[Any]) -> None:
     if not np.isfinite(batch).all():
         msg = f"cannot fit a table: a value of {batch.shape} is not finite; check the samples"
         raise CodecError(msg)
+
+
+def check_whole(**counts: object) -> None:
+    """Check settings that count something.
+
+    Args:
+        counts: By name.
+
+    Raises:
+        CodecError: One is no whole number.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, Integral):
+            msg = f"{name} {count!r} asked for: expected a whole number"
+            raise CodecError(msg)
+
+
+def narrowed(batch: NDArray[Any]) -> NDArray[np.float32]:
+    """A batch that a table is to be fitted to, in float32.
+
+    Raises:
+        CodecError: A value is not finite, or beyond float32.
+    """
+    check_samples(batch)
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(batch, np.float32)
+    if not np.isfinite(narrow).all():
+        most = f"{np.finfo(np.float32).max:.2g}"
+        msg = f"cannot fit a table: a value of {batch.shape} is beyond float32, ±{most}; scale it"
+        raise CodecError(msg)
+    return narrow
 
 
 def beside(values: NDArray[Any], x: Any, dtype: Any) -> Any:

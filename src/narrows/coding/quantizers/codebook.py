@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Promise, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import check_finite, entries, namespace
+from narrows.coding.quantizers.broadcast import check_finite, check_whole, entries, namespace
 from narrows.coding.quantizers.keeping import KeepingFitter
 from narrows.coding.quantizers.kmeans import Start, line_centres
 from narrows.errors import CodecError
@@ -67,6 +67,7 @@ class Codebook(Quantizer):
         Raises:
             CodecError: A value is out of its range.
         """
+        check_whole(levels=self.levels)
         if not 2 <= self.levels <= MOST_LEVELS or self.start not in _STARTS:
             msg = (
                 f"levels {self.levels} and start {self.start!r} asked for: expected 2 to "

@@ -13,7 +13,8 @@ from narrows.errors import CodecError
 
 MOST_BITS: Final = 24
 """Of a word: float32 has all numbers of such a grid."""
-_MOST_FRACTION_BITS: Final = 100
+MOST_FRACTION_BITS: Final = 100
+"""After the point, or of zeros before it."""
 
 
 @final
@@ -61,10 +62,10 @@ class FixedPoint(Quantizer):
         Raises:
             CodecError: A value is out of its range.
         """
-        if not 2 <= self.word_bits <= MOST_BITS or abs(self.fraction_bits) > _MOST_FRACTION_BITS:
+        if not 2 <= self.word_bits <= MOST_BITS or abs(self.fraction_bits) > MOST_FRACTION_BITS:
             msg = (
                 f"<{self.integer_bits}, {self.fraction_bits}> asked for: the bits together must be "
-                f"2 to {MOST_BITS}, those of the fraction at most {_MOST_FRACTION_BITS}"
+                f"2 to {MOST_BITS}, those of the fraction at most {MOST_FRACTION_BITS}"
             )
             raise CodecError(msg)
         if self.rounding not in ("nearest", "stochastic"):
@@ -111,7 +112,8 @@ class FixedPoint(Quantizer):
         Raises:
             CodecError: Stochastic rounding was given no noise, or noise of another shape.
         """
-        return self._multiples(x, noise) * self.step
+        made = self._multiples(x, noise) * self.step
+        return namespace(x).astype(made, x.dtype) if _is_short(x) else made
 
     def quantize(self, x: Any, table: Table, *, noise: Any = None) -> Any:
         """Batch (n, ...) to int32 symbols of the same shape.
@@ -138,8 +140,9 @@ class FixedPoint(Quantizer):
         return float(self.word_bits * rows * columns)
 
     def _multiples(self, x: Any, noise: Any) -> Any:
-        """How many steps each number becomes, in x's type."""
+        """How many steps each number becomes, in x's type, or in float32 if that is shorter."""
         xp = namespace(x)
+        x = xp.astype(x, xp.float32) if _is_short(x) else x
         # The ends lie on the grid, so that nothing within them is rounded out of the range.
         scaled = xp.clip(x, *self.ends) * 2.0**self.fraction_bits
         if not self.stochastic:
@@ -154,6 +157,13 @@ class FixedPoint(Quantizer):
             raise CodecError(msg)
         below = xp.floor(scaled)
         return below + xp.astype(noise < scaled - below, below.dtype)
+
+
+def _is_short(x: Any) -> bool:
+    """Whether the type of a batch does not hold all multiples, as float16 does not."""
+    xp = namespace(x)
+    floating = xp.isdtype(x.dtype, "real floating")
+    return bool(floating and xp.finfo(x.dtype).bits < xp.finfo(xp.float32).bits)
 
 
 class _NothingToFit:

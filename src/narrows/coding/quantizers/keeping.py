@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Table
-from narrows.coding.quantizers.broadcast import check_samples
+from narrows.coding.quantizers.broadcast import narrowed
 from narrows.errors import CodecError
 
 
@@ -36,10 +36,15 @@ class KeepingFitter:
         """Take in a batch (n, ...).
 
         Raises:
-            CodecError: A value of it is not finite.
+            CodecError: A value of it is not finite in float32, or it has another number of
+                components than the batch before.
         """
-        check_samples(batch)
-        self._parts.append(self._shaped(np.asarray(batch, np.float32)))
+        part = self._shaped(narrowed(batch))
+        if self._parts and part.shape[1:] != self._parts[0].shape[1:]:
+            before, now = self._parts[0].shape[1], part.shape[1]
+            msg = f"a batch of {now} components after one of {before}: fit all to one number"
+            raise CodecError(msg)
+        self._parts.append(part)
 
     def table(self) -> Table:
         """The table.

@@ -24,8 +24,9 @@ def line_centres(values: NDArray[Any], levels: int, *, start: Start, seed: int =
     Lloyd's rule by turns: each value belongs to its nearest centre, each centre is the mean of its
     values. Clusters on a line are intervals of the sorted values, so that a pass needs the ends of
     the intervals and cumulative sums, and takes the same time for thousands of values as for
-    millions. A centre without values goes to the cluster of the largest squared error, which is
-    then divided at its mean.
+    millions; the means of the last pass are those of each interval's own values. A centre without
+    values goes to the cluster of the largest squared error, which is then divided at its mean.
+    Where no more values differ than there are levels, these are the centres.
 
     Args:
         values: At least one, finite.
@@ -39,6 +40,9 @@ def line_centres(values: NDArray[Any], levels: int, *, start: Start, seed: int =
         [1.1, 5.0, 9.5]
     """
     ordered = np.sort(values.reshape(-1).astype(np.float64))
+    distinct: Floats = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    if len(distinct) <= levels:
+        return distinct
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     squares = np.concatenate([[0.0], np.cumsum(np.square(ordered))])
     centres = _line_start(ordered, levels, start, seed)
@@ -50,7 +54,9 @@ def line_centres(values: NDArray[Any], levels: int, *, start: Start, seed: int =
         if np.array_equal(moved, centres):
             break
         centres = moved
-    return centres
+    # Differences of cumulative sums lose what is small beside all that stands before it.
+    own: Floats = np.add.reduceat(ordered, bounds[:-1]) / np.diff(bounds)
+    return own
 
 
 def _line_start(ordered: Floats, levels: int, start: Start, seed: int) -> Floats:

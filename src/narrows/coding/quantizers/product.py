@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Promise, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import check_finite, entries, namespace
+from narrows.coding.quantizers.broadcast import check_finite, check_whole, entries, namespace
 from narrows.coding.quantizers.codebook import MOST_LEVELS
 from narrows.coding.quantizers.keeping import KeepingFitter
 from narrows.coding.quantizers.kmeans import vector_centres
@@ -62,6 +62,7 @@ class Product(Quantizer):
         Raises:
             CodecError: A value is out of its range.
         """
+        check_whole(levels=self.levels, length=self.length)
         if not 2 <= self.levels <= MOST_LEVELS or self.length < 1:
             msg = (
                 f"levels {self.levels} and length {self.length} asked for: expected 2 to "
@@ -140,4 +141,4 @@ def _pieces(rows: Any, length: int) -> Any:
     if missing := -components % length:
         zeros = xp.zeros((count, missing), dtype=rows.dtype, device=rows.device)
         rows = xp.concat([rows, zeros], axis=1)
-    return xp.reshape(rows, (count, -1, length))
+    return xp.reshape(rows, (count, rows.shape[1] // length, length))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Fitter, Promise, Quantizer, Shape, Table
-from narrows.coding.quantizers.broadcast import check_finite, entries, namespace
+from narrows.coding.quantizers.broadcast import check_finite, check_whole, entries, namespace
 from narrows.coding.quantizers.codebook import MOST_LEVELS
 from narrows.coding.quantizers.keeping import KeepingFitter
 from narrows.coding.quantizers.kmeans import vector_centres
@@ -60,6 +60,7 @@ class Residual(Quantizer):
         Raises:
             CodecError: A value is out of its range.
         """
+        check_whole(levels=self.levels, stages=self.stages)
         if not 2 <= self.levels <= MOST_LEVELS or self.stages < 1:
             msg = (
                 f"levels {self.levels} and stages {self.stages} asked for: expected 2 to "

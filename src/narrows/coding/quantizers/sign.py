@@ -12,8 +12,8 @@ from narrows.coding.base import Fitter, Promise, Quantizer, Shape, Table
 from narrows.coding.quantizers.broadcast import (
     beside,
     check_finite,
-    check_samples,
     namespace,
+    narrowed,
 )
 from narrows.errors import CodecError
 
@@ -117,9 +117,9 @@ class _SignFitter:
         """Take in a batch (n, ...).
 
         Raises:
-            CodecError: A value of it is not finite.
+            CodecError: A value of it is not finite in float32, which the scale is in.
         """
-        check_samples(batch)
+        narrowed(batch)
         self._total += float(np.abs(batch).sum(dtype=np.float64))
         self._count += batch.size
 

@@ -20,7 +20,7 @@ from narrows.compress.binary_weights import (
     drawn_loss,
     put_binary_,
 )
-from narrows.compress.weight_layers import weight_layers
+from narrows.compress.weight_layers import refuse_not_finite, weight_layers
 from narrows.compress.weight_maps import bake
 from narrows.train import TrainingTask, TrainSettings, train
 
@@ -49,7 +49,8 @@ class BinaryConnect(Method):
         bound: H.
         init: "uniform" draws the weights from [−H, H] as the paper does, by the seed of
             `training`; "given" begins with the network's own, clipped.
-        loss: "squared_hinge" as in the paper, or the task's own.
+        loss: Of the labels: "squared_hinge" as in the paper, or the task's own ("task"). Where the
+            task is `taught`, the teacher's answers are learned beside either.
         scale_steps: Whether steps are made longer by s.
         skip: Names of layers that stay real (`weight_layers` says them).
 
@@ -94,6 +95,7 @@ class BinaryConnect(Method):
         """The network with binary weights, or with the real ones behind stochastic signs."""
         model = copy.deepcopy(task.model)
         layers = weight_layers(model, self.skip)
+        refuse_not_finite(model)
         claim_folder(folder, self, task.model)
         put_binary_(
             model,

@@ -24,7 +24,7 @@ from narrows.compress.binary_weights import (
     clip_steps_,
     put_binary_,
 )
-from narrows.compress.weight_layers import weight_layers
+from narrows.compress.weight_layers import refuse_not_finite, weight_layers
 from narrows.compress.weight_maps import bake
 from narrows.errors import ModelError
 from narrows.train import TrainingTask, TrainSettings, train
@@ -55,10 +55,12 @@ class BinaryNet(Method):
             normalisation, and no weight decay.
         activations: "deterministic", or "stochastic", which draws signs while it trains.
         norm: "batch" leaves the normalisation as it is; "shift" multiplies by powers of two in
-            all but the last (`ShiftBatchNorm`, with the eps and momentum of each one).
+            those of all binary layers but the one that the network ends with (`ShiftBatchNorm`,
+            with the eps and momentum of each one).
         init: "uniform" draws the weights from [−1, 1], by the seed of `training`; "given" begins
             with the network's own, clipped.
-        loss: "squared_hinge" as in the paper, or the task's own.
+        loss: Of the labels: "squared_hinge" as in the paper, or the task's own ("task"). Where the
+            task is `taught`, the teacher's answers are learned beside either.
         scale_steps: Whether steps are made longer by s.
         skip: Names of layers that stay real (`weight_layers` says them); an activation becomes
             binary where a binary layer reads it.
@@ -107,6 +109,7 @@ class BinaryNet(Method):
         """The network with binary weights and activations."""
         model = copy.deepcopy(task.model)
         layers = weight_layers(model, self.skip)
+        refuse_not_finite(model)
         blocks = binary_blocks(model, self.skip)
         claim_folder(folder, self, task.model)
         self._rebuild_(model, blocks)
@@ -135,7 +138,8 @@ class BinaryNet(Method):
             if block.reads is not None:
                 made = BinaryActivation(self.activations == "stochastic")
                 model.set_submodule(block.reads, made.train(model.training))
-        for block in blocks[:-1] if self.norm == "shift" else ():
+        hidden = [block for block in blocks if not block.ends]
+        for block in hidden if self.norm == "shift" else ():
             norm = _shift_norm(block.norm, model.get_submodule(block.norm))
             model.set_submodule(block.norm, norm)
 

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
-from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen
+from narrows.compress.fixed_point_formats import FixedPointFormats, Rounding, Seen, larger
 from narrows.compress.fixed_point_network import FixedPointNetwork, check_exact, grids_of
 from narrows.compress.node_by_node import with_weights
 from narrows.compress.tracing import trace
 from narrows.compress.weight_layers import hold_zeros_
 from narrows.compress.weight_maps import bake
-from narrows.errors import ConfigError
+from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, train
 
 _WATCHED: Final = 8  # batches
@@ -59,8 +59,9 @@ class FixedPointTraining(Method):
     Reference:
         Gupta, Agrawal, Gopalakrishnan, Narayanan, "Deep Learning with Limited Numerical Precision",
         ICML 2015, arXiv 1502.02551, sections 3 and 4. Departs from the paper: words may have their
-        point placed layer by layer; in evaluation all is rounded to the nearest; momentum is
-        Nesterov's, and its velocity is rounded, too.
+        point placed layer by layer; the gradient of an answer that has saturated is zero;
+        gradients of answers are each sample's own, n times its share of the mean; in evaluation
+        all is rounded to the nearest; momentum is Nesterov's, and its velocity is rounded, too.
     """
 
     name: ClassVar[str] = "fixed_point"
@@ -123,7 +124,8 @@ class FixedPointTraining(Method):
 
         Raises:
             ConfigError: A sum of products is not exact.
-            ModelError: There is something in the network that has no fixed-point form.
+            ModelError: There is something in the network that has no fixed-point form, what is seen
+                is not finite, or the other network has not the same parameters.
         """
         traced = trace(copy.deepcopy(task.model).cpu())
         for formats in (self.formats, self.last):
@@ -138,16 +140,27 @@ class FixedPointTraining(Method):
             first = (self.training.epochs - self.last_epochs) * len(task.fit)
             grids.append((first, grids_of(made, self.last, seen, self.rounding)))
         if model is not None:
-            given = dict(model.named_parameters())
-            with torch.no_grad():
-                for name, value in made.traced.named_parameters():
-                    plain = name.replace("parametrizations.", "").removesuffix(".original")
-                    value.copy_(given[plain])
+            _take_weights_(made.traced, model)
             grids = [(0, grids[-1][1])]
         made.grids = tuple(grids)
         made.round_weights_(drawn=False)
         made.eval()
         return made
+
+
+def _take_weights_(traced: nn.Module, model: nn.Module) -> None:
+    """Give a traced network the parameters of another, in place."""
+    given = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in traced.named_parameters():
+            plain = name.replace("parametrizations.", "").removesuffix(".original")
+            found = given.get(plain)
+            if found is None or found.shape != value.shape:
+                shape = " × ".join(map(str, value.shape))
+                has = "none" if found is None else " × ".join(map(str, found.shape))
+                msg = f"parameter {plain!r} is {shape} in the task's network, {has} in the other: "
+                raise ModelError(msg + "give one that this method made of it")
+            value.copy_(found)
 
 
 def _watch(network: FixedPointNetwork, task: TrainingTask) -> Seen:
@@ -161,7 +174,7 @@ def _watch(network: FixedPointNetwork, task: TrainingTask) -> Seen:
         for name, value in parameters.items():
             if value.grad is not None:
                 largest = float(value.grad.abs().max()) / len(x)
-                gradients[name] = max(gradients[name], largest)
+                gradients[name] = larger(gradients[name], largest)
     network.zero_grad()
     weights = {name: float(value.detach().abs().max()) for name, value in parameters.items()}
     return Seen(

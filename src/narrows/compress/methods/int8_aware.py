@@ -46,7 +46,8 @@ class Int8Aware(Method):
         Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko, "Quantization and Training of
         Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.
         Departs from the paper: weights have a step for each output, which batch normalisation
-        scales with them, so that it need not be folded in training; biases are not rounded.
+        scales with them, so that it need not be folded in training; biases are not rounded;
+        activations are rounded from the first step on, where the paper begins with them late.
     """
 
     name: ClassVar[str] = "int8_aware"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,7 @@ from narrows.compress.kept_scores import KeptScores
 from narrows.compress.weight_grids import Rounded, as_matrix, is_pruned, put_shared_
 from narrows.compress.weight_layers import WeightLayer, hold_zeros_, weight_layers
 from narrows.compress.weight_maps import bake, put_map_
-from narrows.errors import ConfigError
+from narrows.errors import ConfigError, ModelError
 from narrows.train import TrainingTask, TrainSettings, train
 
 LOSSES: Final = "losses.json"
@@ -39,8 +40,9 @@ class MixedPrecision(Method):
 
     ΔL_l(b) is what the loss on the choose set rises by when the weights of layer l alone are kept
     in b bits. It is measured once for every layer and number of bits, taken for zero where it is
-    negative, and for no less than that of more bits: a rise in between is noise. That rises add up
-    is assumed. The result's weights are exactly levels of their grids, zeros zero.
+    negative, and for no less than that of more bits: a rise in between is noise. Bits at which the
+    loss is not finite are not taken. That rises add up is assumed. The result's weights are exactly
+    levels of their grids, zeros zero.
 
     Args:
         rate: Bits a weight takes on average, scales and codebooks counted.
@@ -101,6 +103,7 @@ class MixedPrecision(Method):
         taken = _ALLOCATIONS[self.allocation](tables, self.rate * weights)
         size = sum(choices[place].size for choices, place in zip(tables, taken, strict=True))
         given = {layer.name: self.bits[place] for layer, place in zip(layers, taken, strict=True)}
+        self._check_losses(tables, taken, list(given))
         tell(
             f"mixed precision: {size / weights:.3f} bits a weight: "
             + ", ".join(f"{name} {bits}" for name, bits in given.items())
@@ -128,13 +131,19 @@ class MixedPrecision(Method):
         tell: Tell,
     ) -> list[list[Choice]]:
         """What each number of bits takes and loses, of each layer alone."""
+        for layer in layers:
+            as_matrix(layer.name, layer.value(model))  # refuses what is not finite
         whole = kept.score("whole", partial(self._loss, task, model))
+        if not math.isfinite(whole):
+            msg = f"the loss on the choose set is {whole} before a weight was rounded: look for "
+            raise ModelError(msg + "values that are not finite in the network and in the data")
         tables = []
         for layer in layers:
             losses = []
             for bits in self.bits:
                 alone = partial(self._loss_alone, task, model, layer, bits)
-                losses.append(max(0.0, kept.score(f"{layer.name} {bits}", alone) - whole))
+                loss = kept.score(f"{layer.name} {bits}", alone)
+                losses.append(max(0.0, loss - whole) if math.isfinite(loss) else math.inf)
             for place in range(len(losses) - 1, 0, -1):
                 losses[place - 1] = max(losses[place - 1], losses[place])
             sizes = [self._size(layer.value(model), bits) for bits in self.bits]
@@ -143,6 +152,18 @@ class MixedPrecision(Method):
             rises = ", ".join(f"{b}: {loss:.4f}" for b, loss in zip(self.bits, losses, strict=True))
             tell(f"mixed precision: {layer.name}: loss by bits {rises}")
         return tables
+
+    def _check_losses(
+        self, tables: list[list[Choice]], taken: Sequence[int], names: list[str]
+    ) -> None:
+        """See that no layer has bits at which the loss is not finite."""
+        for name, choices, place in zip(names, tables, taken, strict=True):
+            if math.isinf(choices[-1].loss):
+                msg = f"the loss is not finite with {self.bits[-1]} bits for {name!r}: skip it"
+                raise ModelError(msg)
+            if math.isinf(choices[place].loss):
+                msg = f"rate {self.rate} leaves {self.bits[place]} bits for {name!r}, at which "
+                raise ConfigError(msg + "the loss is not finite: take a higher rate, or skip it")
 
     def _loss_alone(
         self, task: TrainingTask, model: nn.Module, layer: WeightLayer, bits: int

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.compress.base import Method, Tell, claim_folder, epoch_teller
-from narrows.compress.weight_layers import hold_zeros_, weight_layers
+from narrows.compress.weight_layers import hold_zeros_, refuse_not_finite, weight_layers
 from narrows.compress.weight_maps import WeightMap, bake, put_map_, straight_through
 from narrows.errors import ConfigError
 from narrows.train import TrainingTask, TrainSettings, train
@@ -69,6 +69,7 @@ class TernaryWeights(Method):
         """The network with ternary weights."""
         model = copy.deepcopy(task.model)
         layers = weight_layers(model, self.skip)
+        refuse_not_finite(model)
         claim_folder(folder, self, task.model)
         hold_zeros_(model)
         for layer in layers:
