@@ -8,6 +8,7 @@ Nothing is pickled, and what is read is checked before it is run.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, final
@@ -22,6 +23,7 @@ from narrows.config import from_dict, to_dict
 from narrows.errors import ConfigError, InputError, ModelError
 from narrows.files import write_atomic
 
+_PLAIN: Final = re.compile("BOOL|[IU](8|16|32|64)|F(16|32|64)")
 _KEY: Final = "narrows.binary"
 
 
@@ -94,11 +96,11 @@ def load_binary(path: str | Path) -> BinaryNetwork:
 
 
 def _array(file: Any, name: str) -> Any:
-    try:
-        return file.get_tensor(name)
-    except (TypeError, AttributeError):  # what safetensors makes of types that NumPy has not
-        msg = f"array {name!r} is of a type that NumPy does not know"
-        raise ConfigError(msg) from None
+    kind = file.get_slice(name).get_dtype()
+    if not _PLAIN.fullmatch(kind):  # others NumPy knows only where some package has taught it
+        msg = f"array {name!r} is of {kind}, which no binary network has"
+        raise ConfigError(msg)
+    return file.get_tensor(name)
 
 
 def _network(head: _Head, tensors: dict[str, Any]) -> BinaryNetwork:
