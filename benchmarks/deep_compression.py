@@ -13,8 +13,8 @@ of lenet.py, whose dense and pruned networks are taken from there. Ways:
   the teacher (LeNet-300-100), rounded without training as `narrows pack` does it.
 * nncodec, ISO/IEC 15938-17, if PYTHON has it (see nncodec_file.py), on the same pruned weights.
 
-Rounding of the last two is as coarse as the choose set allows: no drop there beyond two standard
-errors, and little divergence. Files hold everything, structure and headers too; ratios are to the
+Rounding of the last two is as coarse as the choose set allows: no drop there beyond its standard
+error, and little divergence. Files hold everything, structure and headers too; ratios are to the
 float32 bytes of the dense network's parameters. The test pictures are read once by each way.
 """
 
@@ -46,10 +46,10 @@ from narrows.store import load_network, pack_network
 from narrows.train import TrainingTask, TrainSettings, training_task
 from narrows.zoo.export import export
 from narrows.zoo.mnist import mnist
-from packing import Judge, Packed, coarsest, nncodec, ours, reported
+from packing import Judge, Packed, first_kept, nncodec, ours, reported
 
 EXAMPLES: Final = 2000
-MOST_DIVERGENCE: Final = 0.005
+MOST_DIVERGENCE: Final = 0.002
 _ROUND: Final = TrainSettings(epochs=8, learning_rate=0.01, weight_decay=1e-4)
 PRUNED: Final[dict[str, Method]] = {
     "LeNet-5": MagnitudePruning(
@@ -143,13 +143,13 @@ def _rounded(
         )
     judged, rows = Judge(model, dense.task), []
     for way, make in ways.items():
-        packed, trials = coarsest(make, judged, _keeps)
+        packed, trials = first_kept(make, judged, _keeps)
         rows.append({"way": way, **reported(packed, original, dense.task), "trials": trials})
     return rows
 
 
 def _keeps(found: dict[str, float]) -> bool:
-    return found["drop"] <= 2 * found["error"] and found["divergence"] <= MOST_DIVERGENCE
+    return found["drop"] <= found["error"] and found["divergence"] <= MOST_DIVERGENCE
 
 
 def _made(

@@ -111,6 +111,25 @@ def coarsest(
     return way.make(low), trials
 
 
+def first_kept(
+    way: Way, judged: Judge, keeps: Callable[[dict[str, float]], bool]
+) -> tuple[Packed, list[dict[str, float]]]:
+    """The coarsest level of all that keeps the choose set's answers, and what was tried.
+
+    Where files are small every level can be tried: a drop of few pictures is no steady function of
+    the level, and halving stops at the first bad luck.
+    """
+    trials = []
+    for level in range(way.high, way.low - 1, -1):
+        packed = way.make(level)
+        found = judged.of(packed.proto)
+        trials.append({"level": level, "size_bytes": packed.size_bytes, **found})
+        if keeps(found):
+            break
+    print(f"  level {level}: {packed.size_bytes:,} bytes, {found}", flush=True)
+    return packed, trials
+
+
 def reported(packed: Packed, original: Model, task: Task) -> dict[str, Any]:
     """What the report set says of a packed model beside the original."""
     models = [original, load(packed.proto)]
