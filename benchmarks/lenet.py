@@ -15,6 +15,7 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -34,7 +35,7 @@ from narrows.compress import (
 )
 from narrows.files import write_atomic
 from narrows.task import Task
-from narrows.train import TrainSettings, training_task
+from narrows.train import Mixup, TrainSettings, training_task
 from narrows.zoo.lenet import lenet5, lenet_300_100
 from narrows.zoo.mnist import mnist
 
@@ -61,11 +62,14 @@ class Row:
         network: Name of the network.
         method: What makes it smaller.
         paper: Share of the weights that the paper leaves, in per cent.
+        mixtures: α of mixtures of pictures, on which at last the dense network's answers are
+            learned; 0 does without.
     """
 
     network: str
     method: Method
     paper: float
+    mixtures: float = 0.0
 
 
 # Of what a method left, by the dense network.
@@ -104,10 +108,10 @@ ROWS: Final = {
                 _deepiot(0.25, 6),
                 _deepiot(0.282, 8),
                 _deepiot(0.28, 12),
-                LEARN,
             )
         ),
         paper=1.98,
+        mixtures=0.4,
     ),
     "magnitude": Row(
         network="LeNet-5",
@@ -161,9 +165,12 @@ def _row(name: str, row: Row, task: Task, seed: int, folder: Path) -> dict[str, 
     place = folder / f"dense-{row.network}-{seed}"
     before = shrinking.dense(asked, replace(DENSE[row.network], seed=seed), place)
     place = folder / f"{name}-{seed}"
-    found = row.method.apply(
-        before, folder=place, progress=lambda line: print(f"{name} {seed}: {line}", flush=True)
-    )
+    tell = partial(print, f"{name} {seed}:", flush=True)
+    found = row.method.apply(before, folder=place, progress=tell)
+    if row.mixtures:
+        mixed = Mixup(loader=before.fit, classes=10, alpha=row.mixtures, seed=seed)
+        asked = replace(before, model=found, teacher=before.model, fit=mixed)
+        found = LEARN.apply(asked, folder=place / "mixtures", progress=tell)
     made = {"row": name, "network": row.network, "seed": seed, "paper_percent": row.paper}
     made |= shrinking.both(before, found)
     return made if _sparse(row.method) else made | shrinking.timed(before, found, place)
