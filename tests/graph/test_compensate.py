@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from narrows.coding.coders.adaptive import symbol_costs
+from narrows.coding.coders.symbol_costs import symbol_costs
 from narrows.errors import ConfigError, InputError, ModelError
 from narrows.graph.compensate import Price, round_columns, rounding
 from narrows.graph.load import load

@@ -165,6 +165,18 @@ def one_tensor(
 
 
 FLOATS, ONES = np.zeros(4, np.float32), np.ones(4, np.uint8)
+INFINITE = one_tensor(
+    (2,),
+    [
+        ("quantizer.scale", np.array(3e38, np.float32)),
+        ("quantizer.zero_point", np.array(0, np.int32)),
+        ("coder.low", np.array([100], np.int32)),
+        ("coder.width", np.array([0], np.uint8)),
+        ("symbols", np.zeros((1, 2), np.int32)),
+    ],
+    "raw",
+    {"name": "affine", "bits": 8, "granularity": "tensor"},
+)
 SYMBOLS = ("symbols", np.zeros(0, np.int32))
 
 
@@ -177,6 +189,7 @@ SYMBOLS = ("symbols", np.zeros(0, np.int32))
         ("two arrays 'mask'", one_tensor((4,), [("mask", ONES)] * 2 + [("values", FLOATS)])),
         ("not its symbols", one_tensor((4,), [("symbols", ONES)], "raw")),
         ("symbols of shape", one_tensor((0,), [SYMBOLS], "adaptive")),
+        ("not finite", INFINITE),
         ("", one_tensor((0,), [SYMBOLS], "ans")),
         ("", one_tensor((4,), [("coder.counts", ONES), SYMBOLS], "huffman")),
     ],

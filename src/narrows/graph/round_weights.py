@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from narrows.coding.coders.adaptive import symbol_costs
+from narrows.coding.coders.symbol_costs import symbol_costs
 from narrows.coding.quantizers import Scaled, Uniform
 from narrows.coding.quantizers.scaled import scales
 from narrows.errors import ConfigError, ModelError

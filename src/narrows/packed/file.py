@@ -1,6 +1,6 @@
 """A packed file as named tensors: written whole, read whole or one tensor at a time.
 
-The header says what kind of file it is and names every tensor (`narrows.packed.tensors`); part i is
+The header says what kind of file it is and names every tensor (`narrows.packed.entries`); part i is
 tensor i. What else a kind needs stands in the header beside, or in parts after the tensors'.
 """
 
@@ -19,8 +19,9 @@ from narrows.coding import Coder
 from narrows.coding.coders import Adaptive
 from narrows.errors import CodecError, CorruptData, InputError
 from narrows.packed.container import Container, read_container, write_container
+from narrows.packed.entries import Stored, read_entry
 from narrows.packed.grid import Grid
-from narrows.packed.tensors import Stored, pack_tensor, read_entry, unpack_tensor
+from narrows.packed.tensors import pack_tensor, unpack_tensor
 
 MOST_BYTES: Final = 1 << 32
 """What a file may decode to, unless more is asked for."""

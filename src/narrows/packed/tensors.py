@@ -1,60 +1,29 @@
 """One tensor as a part of a packed file: symbols with the tables to read them, or its values.
 
-    {"name": "fc.weight", "dtype": "float32", "shape": [10, 84],
-     "quantizer": {"name": "scaled", "step": 0.01},   null where the tensor itself holds integers
-     "coder": "adaptive",                             null where the values are stored as they are
-     "arrays": [["quantizer.rows", "int8", [10], "adaptive", 9], …, ["symbols", "int32", …]]}
-
-The part is those arrays one after the other; the last number is how many bytes each takes. A "raw"
-array is little-endian, an "adaptive" one holds integers coded by `Adaptive`. The last array is
-"values", raw, or "symbols", coded by the tensor's coder, whose own tables are "coder.…". Values
-may follow a "mask" of ones and zeros: then they are those at its ones, and the others are zero.
+Its entry in the header is described in `narrows.packed.entries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
-from typing import Any, Final, final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding import CODERS, QUANTIZERS, Coder, Quantizer, Table
-from narrows.coding.arrays import DTYPES, ArrayCodec
+from narrows.coding.arrays import ArrayCodec
 from narrows.coding.coders import Adaptive
 from narrows.coding.coders.symbols import MAX_SYMBOLS
 from narrows.config import from_dict, to_dict
 from narrows.errors import CodecError, CorruptData, NarrowsError
+from narrows.packed.entries import MOST_AXES, Stored, damaged, read_entry
 from narrows.packed.exact import exact_grids
 from narrows.packed.grid import Grid
 
 _INTEGERS: Final = ("int8", "uint8", "int16", "uint16", "int32")  # which int32 holds
-_KEYS: Final = {"name", "dtype", "shape", "quantizer", "coder", "arrays"}
 _LEAST_CODED: Final = 16
-_MOST_AXES: Final = 8
-_MOST_ARRAYS: Final = 16
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """An array within a part.
-
-    Args:
-        key: "quantizer.…" or "coder.…" of a table, "symbols" or "values".
-        dtype: Element type.
-        shape: Of the array.
-        coding: "raw", "adaptive", or the name of a coder.
-        size_bytes: Within the part.
-    """
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    coding: str
-    size_bytes: int
 
 
 def pack_tensor(
@@ -73,9 +42,9 @@ def pack_tensor(
     Raises:
         CodecError: The values do not lie on the grid, or are of a type that cannot be stored.
     """
-    if values.ndim > _MOST_AXES or values.size > MAX_SYMBOLS:
+    if values.ndim > MOST_AXES or values.size > MAX_SYMBOLS:
         msg = (
-            f"{values.shape} has more than {_MOST_AXES} axes or {MAX_SYMBOLS} numbers, which a "
+            f"{values.shape} has more than {MOST_AXES} axes or {MAX_SYMBOLS} numbers, which a "
             "packed file cannot hold: divide it"
         )
         raise CodecError(msg)
@@ -102,46 +71,11 @@ def unpack_tensor(entry: Mapping[str, Any], part: bytes) -> tuple[NDArray[Any], 
     """
     name, dtype, shape, stored = read_entry(entry)
     if sum(one.size_bytes for one in stored) != len(part):
-        raise _corrupt(name, f"its arrays do not fill the {len(part)} bytes of its part")
+        raise damaged(name, f"its arrays do not fill the {len(part)} bytes of its part")
     try:
         return _unpacked(entry, name, dtype, shape, stored, part)
     except (NarrowsError, KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
-        raise _corrupt(name, " ".join(str(error).split())[:200]) from error
-
-
-def read_entry(
-    entry: Mapping[str, Any],
-) -> tuple[str, str, tuple[int, ...], tuple[Stored, ...]]:
-    """Name, element type, shape and arrays of a tensor.
-
-    Raises:
-        CorruptData: It is no entry that `pack_tensor` makes.
-    """
-    if not isinstance(entry, Mapping) or set(entry) != _KEYS or type(entry["name"]) is not str:
-        msg = "the header does not say what one of its tensors is; pack the model again"
-        raise CorruptData(msg)
-    name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
-    arrays = entry["arrays"]
-    if not isinstance(arrays, list) or not 1 <= len(arrays) <= _MOST_ARRAYS:
-        raise _corrupt(name, "it names no arrays")
-    if dtype not in DTYPES or not _is_shape(shape):
-        raise _corrupt(name, f"it is said to be {dtype!r} {shape!r}")
-    stored = []
-    for array in arrays:
-        good = isinstance(array, list) and len(array) == 5 and _is_shape(array[2])
-        if not good or array[1] not in DTYPES or type(array[4]) is not int or array[4] < 0:
-            raise _corrupt(name, f"{array!r} is no array")
-        key, kind, size, coding, size_bytes = array
-        stored.append(
-            Stored(
-                key=str(key),
-                dtype=kind,
-                shape=tuple(size),
-                coding=str(coding),
-                size_bytes=size_bytes,
-            )
-        )
-    return name, dtype, tuple(shape), tuple(stored)
+        raise damaged(name, " ".join(str(error).split())[:200]) from error
 
 
 def _unpacked(
@@ -183,7 +117,11 @@ def _unpacked(
     quantizer = from_dict(QUANTIZERS[entry["quantizer"]["name"]], entry["quantizer"])
     grid = Grid(quantizer=quantizer, table=_under("quantizer.", found))
     grid.check_fits(symbols.shape, shape)
-    values = grid.values(symbols)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = grid.values(symbols)
+    if not np.isfinite(values).all():
+        msg = "its table makes numbers that are not finite"
+        raise CodecError(msg)
     if values.shape != shape or values.dtype.name != dtype:
         raise CodecError(f"it decodes to {values.dtype} {values.shape}, not {dtype} {shape}")
     return values, grid
@@ -320,12 +258,3 @@ def _table(coder: Coder, symbols: NDArray[np.int32] | tuple[int, ...]) -> Table:
 
 def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def _is_shape(shape: Any) -> bool:
-    good = isinstance(shape, list) and len(shape) <= _MOST_AXES
-    return good and all(type(n) is int and n >= 0 for n in shape) and prod(shape) <= MAX_SYMBOLS
-
-
-def _corrupt(name: str, reason: str) -> CorruptData:
-    return CorruptData(f"tensor {name!r} of the packed file is damaged: {reason}; copy it again")

@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.coding.base import Coder, Fitter, Shape, Symbols, Table
+from narrows.coding.coders.class_counts import (
+    ESCAPE,
+    REACH,
+    Counts,
+    codes_of,
+    low_bits,
+    state_of,
+)
 from narrows.coding.coders.magnitudes import (
     HIGHEST,
     LOWEST,
     STEPS,
     Levels,
     candidates,
-    prior_counts,
 )
 from narrows.coding.coders.stack import (
     TOTAL,
@@ -32,14 +39,8 @@ from narrows.coding.coders.stack import (
 from narrows.coding.coders.symbols import check_shape, check_symbols, table_array
 from narrows.errors import CorruptData
 
-_REACH: Final = 60  # symbols -60 … 60 have counts; what lies outside escapes
-_ESCAPE: Final = 2 * _REACH + 1
 _CHUNK: Final = 1 << 16
-_FIRST: Final = 32
-_UNIT: Final = 256  # what one symbol adds to a count
-_WEIGHT: Final = 64  # symbols that a prior weighs as many as
 _DIFFERENCE: Final = 4  # level of the differences between levels
-_MEAN_BITS: Final = 2  # of the mean magnitude of a class that is left after shifting
 _HEADER: Final = 2
 
 
@@ -94,7 +95,7 @@ class Adaptive(Coder):
         check_symbols(symbols)
         self.validate(symbols.shape, table)
         rows = symbols.reshape(len(symbols), -1)
-        levels = min(candidates(rows), key=lambda tried: _cost_bits(rows, tried))
+        levels = cheapest_levels(rows)
         pieces, escaped = _pieces(rows, levels)
         stack = new_stack()
         encode_bits(stack, escaped, 32)
@@ -138,40 +139,12 @@ class Adaptive(Coder):
                 if piece.is_side:
                     found["levels"] += bits
                     continue
-                zeros, zero = int((part == _REACH).sum()), counts[_REACH] / TOTAL
+                zeros, zero = int((part == REACH).sum()), counts[REACH] / TOTAL
                 others = part.size - zeros
                 where = -zeros * np.log2(zero) - others * np.log1p(-zero) / np.log(2)
                 found["positions"] += float(where)
                 found["values"] += bits - float(where)
         return found
-
-
-def symbol_costs(symbols: Symbols) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """What symbols take and what others in their places would take, for rounding by rate.
-
-    Args:
-        symbols: (rows, columns...).
-
-    Returns:
-        The class of each symbol, and the bits of the symbols -60 … 60 in each class, as its counts
-        are in the end; what lies outside counts as the last one does.
-
-    Example:
-        >>> classes, bits = symbol_costs(np.eye(40, dtype=np.int32))
-        >>> int(classes.max()), bool(bits[0, 60] < 1 < bits[0, 61] < bits[0, 62])
-        (0, True)
-    """
-    rows = symbols.reshape(len(symbols), -1)
-    levels = min(candidates(rows), key=lambda tried: _cost_bits(rows, tried))
-    found = levels.classes(0, rows.size, rows.shape[1])
-    known, classes = np.unique(found, return_inverse=True)
-    span = np.arange(-_REACH, _REACH + 1)
-    bits = np.empty((known.size, span.size))
-    for number, level in enumerate(known.tolist()):
-        shift, state = _state(level, {})
-        state.learn(_codes(rows.reshape(-1)[found == level] >> shift))
-        bits[number] = state.bits()[_codes(span >> shift)] + shift
-    return classes.reshape(symbols.shape).astype(np.int16), bits
 
 
 @final
@@ -192,65 +165,33 @@ class _Piece:
     is_side: bool = False
 
 
-class _Counts:
-    """What a class has seen so far."""
-
-    __slots__ = ("_counts", "_seen")
-
-    def __init__(self, level: int) -> None:
-        self._counts = prior_counts(level, _REACH, _WEIGHT * _UNIT)
-        self._seen = 0
-
-    def blocks(self, length: int) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-        """First, last and counts of the parts of a sequence; `learn` must follow each."""
-        first = 0
-        while first < length:
-            last = min(length, first + max(_FIRST, self._seen))
-            yield first, last, self._scaled()
-            first = last
-
-    def learn(self, codes: NDArray[Any]) -> None:
-        """Take in what was coded."""
-        self._counts += _UNIT * np.bincount(codes, minlength=self._counts.size)
-        self._seen += codes.size
-
-    def bits(self) -> NDArray[np.float64]:
-        """What each code takes, by the counts so far."""
-        return np.asarray(np.log2(TOTAL) - np.log2(self._scaled()))
-
-    def _scaled(self) -> NDArray[np.int64]:
-        counts = self._counts * (TOTAL - self._counts.size) // self._counts.sum() + 1
-        counts[counts.argmax()] += TOTAL - counts.sum()
-        return np.asarray(counts)
-
-
 def _pieces(rows: Symbols, levels: Levels) -> tuple[list[_Piece], NDArray[np.int32]]:
     """What is coded, in the order in which it is decoded, and what escapes."""
     none = np.zeros(0, np.int32)
     pieces = [
-        _Piece(parts=_parts(_codes(side), _Counts(_DIFFERENCE)), low=none, shift=0, is_side=True)
+        _Piece(parts=_parts(codes_of(side), Counts(_DIFFERENCE)), low=none, shift=0, is_side=True)
         for side in (levels.rows, levels.columns)
         if side is not None
     ]
-    found: dict[int, _Counts] = {}
+    found: dict[int, Counts] = {}
     escaped = []
     for classes, flat in _chunks(rows.reshape(-1), levels, rows.shape[1]):
         high = np.empty(flat.shape, np.int32)
         for level in np.unique(classes).tolist():
             members = np.flatnonzero(classes == level)
-            shift, state = _state(level, found)
+            shift, state = state_of(level, found)
             low = flat[members]
             high[members] = low >> shift
-            codes = _codes(high[members])
+            codes = codes_of(high[members])
             pieces.append(
                 _Piece(parts=_parts(codes, state), low=low if shift else none, shift=shift)
             )
-        escaped.append(high[np.abs(high.astype(np.int64)) > _REACH])
+        escaped.append(high[np.abs(high.astype(np.int64)) > REACH])
     return pieces, np.concatenate(escaped)
 
 
 def _parts(
-    codes: NDArray[np.int32], state: _Counts
+    codes: NDArray[np.int32], state: Counts
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     made = []
     for first, last, counts in state.blocks(codes.size):
@@ -265,18 +206,18 @@ def _decoded_all(data: bytes, shape: Shape) -> tuple[Symbols, Levels]:
     mode, step, base = _read_header(data)
     stack = opened_stack(data[_HEADER:], 3 * size)
     sides = [
-        _decoded(stack, _Counts(_DIFFERENCE), length) - _REACH if mode & bit else None
+        _decoded(stack, Counts(_DIFFERENCE), length) - REACH if mode & bit else None
         for bit, length in ((1, shape[0]), (2, width))
     ]
     levels = Levels(base=base, step=step, rows=sides[0], columns=sides[1])
     symbols = np.empty(size, np.int32)
-    found: dict[int, _Counts] = {}
+    found: dict[int, Counts] = {}
     lows: list[NDArray[np.int32]] = []
     for classes, part in _chunks(symbols, levels, width):
         for level in np.unique(classes).tolist():
             members = np.flatnonzero(classes == level)
-            shift, state = _state(level, found)
-            part[members] = _decoded(stack, state, members.size) - _REACH
+            shift, state = state_of(level, found)
+            part[members] = _decoded(stack, state, members.size) - REACH
             if shift:
                 lows.append(decode_bits(stack, members.size, shift).astype(np.int32))
     good = _decode_escapes(stack, symbols)
@@ -295,7 +236,7 @@ def _put_low(
     left = iter(lows)
     for classes, part in _chunks(symbols, levels, width):
         for level in np.unique(classes).tolist():
-            if shift := _shift(level):
+            if shift := low_bits(level):
                 members = np.flatnonzero(classes == level)
                 part[members] = part[members] << shift | next(left)
 
@@ -309,19 +250,7 @@ def _chunks(
         yield levels.classes(first, first + part.size, width), part
 
 
-def _shift(level: int) -> int:
-    return max(0, level // 4 - _MEAN_BITS)
-
-
-def _state(level: int, found: dict[int, _Counts]) -> tuple[int, _Counts]:
-    """How many low bits of a class are coded as they are, and its counts so far."""
-    shift = _shift(level)
-    if level not in found:
-        found[level] = _Counts(level - 4 * shift)
-    return shift, found[level]
-
-
-def _decoded(stack: Any, state: _Counts, length: int) -> NDArray[np.int64]:
+def _decoded(stack: Any, state: Counts, length: int) -> NDArray[np.int64]:
     codes = np.empty(length, np.int64)
     for first, last, counts in state.blocks(length):
         codes[first:last] = stack.decode(categorical(counts), last - first)
@@ -332,17 +261,17 @@ def _decoded(stack: Any, state: _Counts, length: int) -> NDArray[np.int64]:
 def _decode_escapes(stack: Any, symbols: NDArray[np.int32]) -> bool:
     """Put the symbols that escaped in their places; whether they had to."""
     good = True
-    places = np.flatnonzero(symbols == _ESCAPE - _REACH).astype(np.int32)
+    places = np.flatnonzero(symbols == ESCAPE - REACH).astype(np.int32)
     for first in range(0, places.size, _CHUNK):
         part = places[first : first + _CHUNK]
         symbols[part] = decode_bits(stack, part.size, 32).astype(np.uint32).view(np.int32)
-        good &= bool(((symbols[part] > _REACH) | (symbols[part] < -_REACH)).all())
+        good &= bool(((symbols[part] > REACH) | (symbols[part] < -REACH)).all())
     return good
 
 
-def _codes(high: NDArray[Any]) -> NDArray[np.int32]:
-    outside = (high > _REACH) | (high < -_REACH)
-    return np.where(outside, np.int32(_ESCAPE), high + np.int32(_REACH)).astype(np.int32)
+def cheapest_levels(rows: Symbols) -> Levels:
+    """The levels with which symbols (rows, columns) take the fewest bits, their own counted."""
+    return min(candidates(rows), key=lambda tried: _cost_bits(rows, tried))
 
 
 def _cost_bits(rows: Symbols, levels: Levels) -> float:
