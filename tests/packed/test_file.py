@@ -225,6 +225,7 @@ def test_files_that_are_not_whole_are_refused() -> None:
         "version 9": data[:7] + b"\x09" + data[8:],
         "header's checksum": data[:20] + bytes([data[20] ^ 1]) + data[21:],
         "bytes expected": data[:-1],
+        r"bytes expected, \d+ found": data[: PackedFile.open(data).container.header_bytes + 9],
         "found": data + b"\0",
         "cut short": data[:18],
         "two of its tensors": rewritten(data, tensors=twice),

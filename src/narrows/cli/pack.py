@@ -23,7 +23,7 @@ def pack(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .narrows file to write.")],
     task: Annotated[
         str | None,
-        typer.Option(help="Task file or module:factory: weights are rounded by its fit set."),
+        typer.Option(help="Task file or module:factory, whose fit set weights are rounded by."),
     ] = None,
     step: Annotated[
         float | None, typer.Option(help="Round with this step instead of searching one.")
